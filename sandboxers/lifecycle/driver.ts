@@ -1,0 +1,134 @@
+/**
+ * What a kind of sandbox implements. A driver gives effects, not state: it starts and stops things
+ * and says when they ended; which state they are in is the lifecycle's to know.
+ *
+ * Rules for every call: it finishes or fails in bounded time once its signal is aborted; a call that
+ * fails leaves nothing behind; `stop` and `delete` may be called more than once.
+ *
+ * @module
+ */
+
+import type {
+  ContainerSpec,
+  ExecSpec,
+  Exit,
+  Json,
+  ResourceSpec,
+  SandboxSpec,
+  Stats,
+} from "./spec.ts";
+
+/** Abilities that not every kind has. The lifecycle answers `Unimplemented` where one is false. */
+export interface Capabilities {
+  /** More processes in a running container. */
+  readonly exec: boolean;
+  /** Freeze and thaw a container. */
+  readonly pause: boolean;
+  /** Change the limits of a running container. */
+  readonly updateContainer: boolean;
+  /** Change the limits of a running sandbox. */
+  readonly updateSandbox: boolean;
+  /** Processes with a terminal. */
+  readonly terminal: boolean;
+  /** Running containers that outlive the sandboxer process and can be adopted by the next one. */
+  readonly adoptContainers: boolean;
+}
+
+/** A kind of sandbox. */
+export interface Driver {
+  /** `wasm`, `vmm` or `quark`; also the name in logs and metrics. */
+  readonly kind: string;
+  readonly capabilities: Capabilities;
+  /**
+   * Starts a sandbox.
+   *
+   * @param spec The sandbox; already validated.
+   * @param signal Aborted when the caller gave up; the driver undoes what it did and throws.
+   */
+  start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle>;
+  /**
+   * Takes a sandbox over from an earlier sandboxer process.
+   *
+   * @param sandbox What the store says of it.
+   * @returns The sandbox and those of its containers that still run, or undefined when it is gone;
+   *   then the driver has removed what was left of it.
+   */
+  adopt(sandbox: AdoptableSandbox): Promise<AdoptedSandbox | undefined>;
+  /** Refuses a container or exec that this kind can never run, before anything is done for it. */
+  validate?(spec: ContainerSpec): void;
+}
+
+/** What recovery knows of a sandbox: its spec and what its handle left in `record`. */
+export interface AdoptableSandbox {
+  readonly spec: SandboxSpec;
+  readonly record: Json;
+  readonly containers: readonly { readonly spec: ContainerSpec; readonly record: Json }[];
+}
+
+/** A sandbox that was taken over. Containers that are not in the map are dead. */
+export interface AdoptedSandbox {
+  readonly handle: SandboxHandle;
+  readonly containers: ReadonlyMap<string, AdoptedContainer>;
+}
+
+/** A running container that was taken over, with its running processes (init under the empty id). */
+export interface AdoptedContainer {
+  readonly handle: ContainerHandle;
+  readonly processes: ReadonlyMap<string, ProcessHandle>;
+}
+
+/** A started sandbox. */
+export interface SandboxHandle {
+  /** A process id that names the sandbox; 0 where the sandbox is not a process of its own. */
+  readonly pid: number;
+  /** What {@link Driver.adopt} needs later; plain JSON. */
+  readonly record: Json;
+  /** Settles once, when the sandbox has ended by itself or by `stop`; never rejects. */
+  readonly exited: Promise<Exit>;
+  /** Makes a container ready to start. Its root file system is in place. */
+  createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle>;
+  /** Changes limits; only called where `capabilities.updateSandbox`. */
+  update?(resources: ResourceSpec): Promise<void>;
+  stats(): Promise<Stats>;
+  /**
+   * Ends the sandbox with all it holds and releases everything. `exited` settles before it returns.
+   *
+   * @param graceMs How long its processes may take to end by themselves; 0 to kill at once.
+   */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** A created container. */
+export interface ContainerHandle {
+  /** What {@link Driver.adopt} needs later; plain JSON. */
+  readonly record: Json;
+  /** Starts the init process. Called once. */
+  start(signal: AbortSignal): Promise<ProcessHandle>;
+  /** Starts another process; only called where `capabilities.exec`. */
+  exec?(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle>;
+  /** Freezes the container; only called where `capabilities.pause`. */
+  pause?(): Promise<void>;
+  /** Thaws the container; only called where `capabilities.pause`. */
+  resume?(): Promise<void>;
+  /** Changes limits; only called where `capabilities.updateContainer`. */
+  update?(resources: ResourceSpec): Promise<void>;
+  /** Process ids (thread ids for in-process guests) that run now. */
+  pids(): Promise<readonly number[]>;
+  stats(): Promise<Stats>;
+  /** Kills what still runs and releases everything. */
+  delete(): Promise<void>;
+}
+
+/** A running process. */
+export interface ProcessHandle {
+  /** Its process id, or thread id for an in-process guest. */
+  readonly pid: number;
+  /** Settles once, when the process has ended and its output is written out; never rejects. */
+  readonly exited: Promise<Exit>;
+  /** Sends a signal by number (signal(7)). After the exit it does nothing. */
+  kill(signal: number): Promise<void>;
+  /** Sets the terminal's size in characters. */
+  resize?(columns: number, rows: number): Promise<void>;
+  /** Closes the process's standard input. */
+  closeStdin(): Promise<void>;
+}

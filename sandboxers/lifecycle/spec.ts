@@ -1,0 +1,179 @@
+/**
+ * What a caller asks for: plain data that adapters (Sandbox API, Task API, command line, SDK) make
+ * once and that lifecycle and drivers read. Nothing here knows protobuf, OCI JSON or a driver.
+ *
+ * @module
+ */
+
+/** A JSON value: what can be stored in a record and read back equal. */
+export type Json =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Json[]
+  | { readonly [key: string]: Json };
+
+/** Where a sandbox's network lives: the host's own, or a network namespace that CNI has set up. */
+export type NetworkSpec =
+  | { readonly kind: "host" }
+  | { readonly kind: "namespace"; readonly path: string };
+
+/** DNS settings of a pod, as kubelet computed them. */
+export interface DnsSpec {
+  /** Nameserver addresses. */
+  readonly servers: readonly string[];
+  /** Search domains. */
+  readonly searches: readonly string[];
+  /** resolv.conf options such as `ndots:5`. */
+  readonly options: readonly string[];
+}
+
+/** Limits of a sandbox or a container. A missing field means no limit. */
+export interface ResourceSpec {
+  /** Memory limit in bytes. */
+  readonly memoryBytes?: number;
+  /** CPU quota in microseconds per period. */
+  readonly cpuQuotaUs?: number;
+  /** CPU period in microseconds. */
+  readonly cpuPeriodUs?: number;
+  /** Relative CPU weight as cgroup v1 shares (2 to 262144). */
+  readonly cpuShares?: number;
+  /** CPUs that may be used, as a cpuset list such as `0-1`. */
+  readonly cpusetCpus?: string;
+  /** Most processes and threads. */
+  readonly pids?: number;
+}
+
+/** A sandbox (pod) to create. */
+export interface SandboxSpec {
+  /** Unique among the sandboxes of one sandboxer; letters, digits, `.`, `_`, `-`. */
+  readonly id: string;
+  /** The containerd namespace of the caller, such as `k8s.io`; events are published under it. */
+  readonly namespace: string;
+  /** The name a person knows the sandbox by. */
+  readonly name: string;
+  /** Hostname inside; empty for the host's. */
+  readonly hostname: string;
+  readonly network: NetworkSpec;
+  readonly dns: DnsSpec;
+  /** The pod's cgroup below each hierarchy's root, such as `/kubepods/pod1`; empty for none. */
+  readonly cgroupParent: string;
+  readonly resources: ResourceSpec;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** Where one standard stream of a process goes. */
+export type StreamSpec =
+  | { readonly kind: "null" }
+  /** A FIFO (containerd's) or a plain file, by absolute path. */
+  | { readonly kind: "path"; readonly path: string }
+  /** A descriptor of this process; it stays the caller's and is not closed by the driver. */
+  | { readonly kind: "fd"; readonly fd: number };
+
+/** The standard streams of a process. */
+export interface StdioSpec {
+  readonly stdin: StreamSpec;
+  readonly stdout: StreamSpec;
+  readonly stderr: StreamSpec;
+  /** Whether the process wants a terminal; then stdout carries both outputs. */
+  readonly terminal: boolean;
+}
+
+/** A process to run in a container: its init, or an exec beside it. */
+export interface ProcessSpec {
+  /** Command and arguments, at least one. */
+  readonly args: readonly string[];
+  /** Environment as `KEY=value`. */
+  readonly env: readonly string[];
+  /** Working directory inside, absolute. */
+  readonly cwd: string;
+  readonly user: {
+    readonly uid: number;
+    readonly gid: number;
+    readonly additionalGids: readonly number[];
+  };
+}
+
+/** A bind mount of a host directory or file into a container. */
+export interface BindMountSpec {
+  /** Host path, absolute. */
+  readonly source: string;
+  /** Path inside the container, absolute. */
+  readonly destination: string;
+  readonly readonly: boolean;
+}
+
+/** A mount that makes up a root file system, as a snapshotter describes it (mount(8) terms). */
+export interface RootfsMount {
+  /** `overlay` or `bind`. */
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+/** How a container gets its root file system. */
+export type RootfsSpec =
+  /** A directory that is there already and stays the caller's. */
+  | { readonly kind: "directory"; readonly path: string }
+  /** Mounts that the lifecycle makes at `target` and takes away again. */
+  | { readonly kind: "mounts"; readonly target: string; readonly mounts: readonly RootfsMount[] };
+
+/** A container to create in a sandbox. */
+export interface ContainerSpec {
+  /** Unique among the containers of one sandboxer. */
+  readonly id: string;
+  readonly sandboxId: string;
+  /** The containerd bundle directory; empty without containerd. */
+  readonly bundle: string;
+  readonly rootfs: RootfsSpec;
+  readonly readonlyRootfs: boolean;
+  readonly process: ProcessSpec;
+  readonly mounts: readonly BindMountSpec[];
+  readonly stdio: StdioSpec;
+  readonly resources: ResourceSpec;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** The directory a container's root file system is (or will be) at. */
+export function rootfsPath(rootfs: RootfsSpec): string {
+  return rootfs.kind === "directory" ? rootfs.path : rootfs.target;
+}
+
+/** A process to run beside a container's init. */
+export interface ExecSpec {
+  /** Unique in its container. */
+  readonly id: string;
+  readonly process: ProcessSpec;
+  readonly stdio: StdioSpec;
+}
+
+/** How a process or a sandbox ended. */
+export interface Exit {
+  /** Exit status 0 to 255; 128 + n after signal n; 137 where it was killed or lost. */
+  readonly status: number;
+  /** When, in milliseconds since the epoch. */
+  readonly at: number;
+  /**
+   * `exited`: it ended by itself; `signaled`: it was killed; `trap`: the guest broke a rule of its
+   * machine; `oom`: it ran out of memory; `lost`: it died with its sandbox or sandboxer.
+   */
+  readonly reason: "exited" | "signaled" | "trap" | "oom" | "lost";
+  /** What is known beyond the status, for people. */
+  readonly message?: string;
+}
+
+/** What a container or sandbox uses at one moment. */
+export interface Stats {
+  /** When it was measured, in milliseconds since the epoch. */
+  readonly at: number;
+  /** CPU time used so far, in nanoseconds. */
+  readonly cpuNs: number;
+  /** Memory in use, in bytes. */
+  readonly memoryBytes: number;
+  /** Memory limit in bytes; missing where there is none. */
+  readonly memoryLimitBytes?: number;
+  /** Processes and threads. */
+  readonly pids: number;
+}
