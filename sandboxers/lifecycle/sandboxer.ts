@@ -1,0 +1,331 @@
+/**
+ * The one orchestrator: every adapter (Sandbox API, Task API, command line, SDK) drives sandboxes,
+ * containers and processes through this class, whatever kind they are. It keeps their state, calls
+ * the driver, tells listeners and waiters, and writes what the next process needs. The verbs
+ * themselves are in `*_operations.ts`.
+ *
+ * @module
+ */
+
+import {
+  createContainer,
+  pauseContainer,
+  resumeContainer,
+  updateContainer,
+} from "./container_operations.ts";
+import { Core, type SandboxerOptions } from "./core.ts";
+import type { Driver } from "./driver.ts";
+import { SandboxError } from "./errors.ts";
+import type { EventListener } from "./events.ts";
+import {
+  addExec,
+  closeStdin,
+  type DeletedProcess,
+  deleteProcess,
+  killProcess,
+  resizeTerminal,
+  startProcess,
+} from "./process_operations.ts";
+import { recover, type RecoverySummary } from "./recovery.ts";
+import {
+  createSandbox,
+  deleteSandbox,
+  startSandbox,
+  stopSandbox,
+  updateSandbox,
+} from "./sandbox_operations.ts";
+import type { ContainerSpec, ExecSpec, Exit, ResourceSpec, SandboxSpec, Stats } from "./spec.ts";
+import type { ContainerView, ProcessView, SandboxView } from "./view.ts";
+import { viewContainer, viewProcess, viewSandbox } from "./viewing.ts";
+
+export type { DeletedProcess } from "./process_operations.ts";
+export type { RecoverySummary } from "./recovery.ts";
+export type { Clock, LifecycleLog, Limits, SandboxerOptions } from "./core.ts";
+
+/** The lifecycle of all sandboxes of one kind on a node. */
+export class Sandboxer {
+  readonly #core: Core;
+
+  /** @param options The driver, the store and the other ports. */
+  constructor(options: SandboxerOptions) {
+    this.#core = new Core(options);
+  }
+
+  /** The driver it was given. */
+  get driver(): Driver {
+    return this.#core.driver;
+  }
+
+  /**
+   * Brings back what an earlier process left. Call it once, before anything listens.
+   *
+   * @throws SandboxError when the state directory cannot be read.
+   */
+  recover(): Promise<RecoverySummary> {
+    return recover(this.#core);
+  }
+
+  /**
+   * Creates a sandbox; nothing runs yet.
+   *
+   * @throws SandboxError `AlreadyExists`, `InvalidArgument`, `ResourceExhausted`, `Unavailable`
+   */
+  createSandbox(spec: SandboxSpec): Promise<void> {
+    return createSandbox(this.#core, spec);
+  }
+
+  /**
+   * Starts a sandbox. On failure, or when the signal fires, all is undone and the sandbox forgotten.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, `Cancelled`, `DeadlineExceeded`, or what
+   *   the driver throws.
+   */
+  async startSandbox(id: string, signal?: AbortSignal): Promise<SandboxView> {
+    await startSandbox(this.#core, id, signal);
+    return this.sandbox(id);
+  }
+
+  /**
+   * Stops a sandbox with all it runs. Stopping a stopped one succeeds.
+   *
+   * @param graceMs How long its processes may take to end by themselves, in milliseconds.
+   * @throws SandboxError `NotFound`, or what the driver throws; then it can be stopped again.
+   */
+  stopSandbox(id: string, graceMs: number): Promise<void> {
+    return stopSandbox(this.#core, id, graceMs);
+  }
+
+  /**
+   * Deletes a sandbox, stopping it first where it still runs.
+   *
+   * @throws SandboxError `NotFound`, or what the driver throws; then it can be deleted again.
+   */
+  deleteSandbox(id: string): Promise<void> {
+    return deleteSandbox(this.#core, id);
+  }
+
+  /**
+   * Waits until a sandbox has ended.
+   *
+   * @throws SandboxError `NotFound`, `Cancelled`, `DeadlineExceeded`; `Unavailable` when this
+   *   process goes away, so that the caller asks the next one.
+   */
+  async waitSandbox(id: string, signal?: AbortSignal): Promise<Exit> {
+    return await this.#core.sandbox(id).exits.wait(`wait for sandbox "${id}"`, signal);
+  }
+
+  /**
+   * Changes the limits of a running sandbox.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, `Unimplemented`
+   */
+  updateSandbox(id: string, resources: ResourceSpec): Promise<void> {
+    return updateSandbox(this.#core, id, resources);
+  }
+
+  /**
+   * A sandbox as it is now.
+   *
+   * @throws SandboxError `NotFound`
+   */
+  sandbox(id: string): SandboxView {
+    return viewSandbox(this.#core.sandbox(id));
+  }
+
+  /** All sandboxes as they are now. */
+  sandboxes(): SandboxView[] {
+    return [...this.#core.sandboxes.values()].map(viewSandbox);
+  }
+
+  /**
+   * What a running sandbox uses.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`
+   */
+  async sandboxStats(id: string): Promise<Stats> {
+    return await this.#core.sandbox(id).mustBeReady("measure").stats();
+  }
+
+  /**
+   * Creates a container in a ready sandbox: checks it, mounts its root file system, asks the driver.
+   * On failure, or when the signal fires, nothing stays.
+   *
+   * @throws SandboxError `NotFound` (sandbox), `AlreadyExists`, `FailedPrecondition`,
+   *   `InvalidArgument`, `Unimplemented`, `ResourceExhausted`, `Cancelled`, `DeadlineExceeded`
+   */
+  async createContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<void> {
+    await createContainer(this.#core, spec, signal);
+  }
+
+  /**
+   * Adds an exec to a running container; {@link startProcess} starts it.
+   *
+   * @throws SandboxError `NotFound`, `AlreadyExists`, `FailedPrecondition`, `Unimplemented`
+   */
+  async exec(containerId: string, spec: ExecSpec): Promise<void> {
+    await addExec(this.#core, containerId, spec);
+  }
+
+  /**
+   * Starts a container's init process (empty exec id) or an exec.
+   *
+   * @returns Its pid (a thread id for guests that run in this process).
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, or what the driver throws.
+   */
+  async startProcess(containerId: string, execId: string, signal?: AbortSignal): Promise<number> {
+    return await startProcess(this.#core, containerId, execId, signal);
+  }
+
+  /**
+   * Sends a signal.
+   *
+   * @param signal Number as in signal(7); 0 only checks that the process is there.
+   * @param all With the init process (empty exec id): its execs get it too.
+   * @throws SandboxError `NotFound` also for a process that has ended; `InvalidArgument`
+   */
+  async killProcess(
+    containerId: string,
+    execId: string,
+    signal: number,
+    all = false,
+  ): Promise<void> {
+    await killProcess(this.#core, containerId, execId, signal, all);
+  }
+
+  /**
+   * Waits until a process has ended; answers at once where it has.
+   *
+   * @throws SandboxError `NotFound`, `Cancelled`, `DeadlineExceeded`, `Unavailable`
+   */
+  async waitProcess(containerId: string, execId: string, signal?: AbortSignal): Promise<Exit> {
+    const process = this.#core.container(containerId).container.process(execId);
+    return await process.exits.wait(`wait for ${process.label(containerId)}`, signal);
+  }
+
+  /**
+   * Deletes an exec that has ended, or (empty exec id) a container whose init has ended or never ran.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition` while it runs.
+   */
+  async deleteProcess(containerId: string, execId: string): Promise<DeletedProcess> {
+    return await deleteProcess(this.#core, containerId, execId);
+  }
+
+  /**
+   * Freezes a running container.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, `Unimplemented`
+   */
+  pauseContainer(id: string): Promise<void> {
+    return pauseContainer(this.#core, id);
+  }
+
+  /**
+   * Thaws a paused container.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, `Unimplemented`
+   */
+  resumeContainer(id: string): Promise<void> {
+    return resumeContainer(this.#core, id);
+  }
+
+  /**
+   * Changes a container's limits.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`, `Unimplemented`
+   */
+  updateContainer(id: string, resources: ResourceSpec): Promise<void> {
+    return updateContainer(this.#core, id, resources);
+  }
+
+  /**
+   * Sets the size of a process's terminal in characters.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition`
+   */
+  resizeTerminal(
+    containerId: string,
+    execId: string,
+    columns: number,
+    rows: number,
+  ): Promise<void> {
+    return resizeTerminal(this.#core, containerId, execId, columns, rows);
+  }
+
+  /**
+   * Closes a process's standard input.
+   *
+   * @throws SandboxError `NotFound`
+   */
+  closeStdin(containerId: string, execId: string): Promise<void> {
+    return closeStdin(this.#core, containerId, execId);
+  }
+
+  /**
+   * The ids of a container's running processes (threads, for guests in this process).
+   *
+   * @throws SandboxError `NotFound`
+   */
+  async pids(containerId: string): Promise<readonly number[]> {
+    const { state } = this.#core.container(containerId).container;
+    return state.kind === "stopped" ? [] : await state.handle.pids();
+  }
+
+  /**
+   * What a container uses; for one that has ended, what it used.
+   *
+   * @throws SandboxError `NotFound`, `FailedPrecondition` where nothing is left to ask.
+   */
+  async containerStats(containerId: string): Promise<Stats> {
+    const { container } = this.#core.container(containerId);
+    const { handle } = container.state;
+    if (handle === undefined) throw container.wrongState("measure", "running");
+    return await handle.stats();
+  }
+
+  /**
+   * A container as it is now.
+   *
+   * @throws SandboxError `NotFound`
+   */
+  container(id: string): ContainerView {
+    return viewContainer(this.#core.container(id));
+  }
+
+  /**
+   * A process as it is now.
+   *
+   * @param execId Empty for the init process.
+   * @throws SandboxError `NotFound`
+   */
+  process(containerId: string, execId: string): ProcessView {
+    const { container } = this.#core.container(containerId);
+    return viewProcess(container, container.process(execId));
+  }
+
+  /** Hears every event from now on, until the answer is disposed of. */
+  subscribe(listener: EventListener): Disposable {
+    return this.#core.subscribe(listener);
+  }
+
+  /**
+   * Gets ready to leave: takes on nothing new, answers open waits with `Unavailable` (so that
+   * containerd asks the next process), and waits for the state to be written. What runs is left
+   * alone.
+   */
+  async close(): Promise<void> {
+    const core = this.#core;
+    const error = new SandboxError(
+      "Unavailable",
+      `the ${core.driver.kind} sandboxer is restarting`,
+    );
+    core.closed = error;
+    for (const sandbox of core.sandboxes.values()) {
+      sandbox.exits.fail(error);
+      for (const container of sandbox.containers.values()) {
+        for (const process of container.processes()) process.exits.fail(error);
+      }
+    }
+    await core.written();
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * What may be seen of the lifecycle's state from outside: immutable snapshots.
+ *
+ * @module
+ */
+
+import type { ContainerSpec, Exit, SandboxSpec, StdioSpec } from "./spec.ts";
+
+/** A sandbox as it is now. */
+export interface SandboxView {
+  readonly spec: SandboxSpec;
+  readonly state: "created" | "starting" | "ready" | "stopping" | "stopped" | "failed";
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number;
+  /** 0 unless it runs as a process of its own. */
+  readonly pid: number;
+  /** Set once it is stopped or failed. */
+  readonly exit?: Exit;
+  readonly containerIds: readonly string[];
+}
+
+/** A container as it is now. */
+export interface ContainerView {
+  readonly spec: ContainerSpec;
+  /** The containerd namespace of its sandbox. */
+  readonly namespace: string;
+  readonly state: "created" | "running" | "paused" | "stopped";
+  readonly execIds: readonly string[];
+}
+
+/** A process as it is now. */
+export interface ProcessView {
+  readonly containerId: string;
+  /** Empty for the init process. */
+  readonly execId: string;
+  readonly state: "created" | "running" | "paused" | "stopped";
+  /** 0 before it was started. */
+  readonly pid: number;
+  readonly stdio: StdioSpec;
+  /** Set once it has ended. */
+  readonly exit?: Exit;
+}
