@@ -1,0 +1,144 @@
+/**
+ * The parts of the OCI runtime specification that sandboxes use, decoded from JSON: the process, the
+ * root, bind mounts, resources and annotations of a container. Everything else in a config.json
+ * (namespaces, capabilities, seccomp, hooks) is about the host kernel and is left out.
+ *
+ * Source: opencontainers/runtime-spec config.md and config-linux.md.
+ *
+ * @module
+ */
+
+import { resolve } from "node:path";
+import type { BindMountSpec, ProcessSpec, ResourceSpec } from "../sandboxers/lifecycle/spec.ts";
+import type { JsonField } from "./json_field.ts";
+
+/** What a config.json says about a container. */
+export interface OciConfig {
+  /** The init process. */
+  readonly process: ProcessSpec;
+  /** Absolute path of the root file system. */
+  readonly rootPath: string;
+  /** Whether the process may not write to its root file system. */
+  readonly readonlyRootfs: boolean;
+  /** Host directories and files in the container. */
+  readonly mounts: readonly BindMountSpec[];
+  /** Limits; what is missing is not limited. */
+  readonly resources: ResourceSpec;
+  /** Free text by name. */
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/**
+ * File systems that a sandbox brings along where it has them: they are no part of the image and hold
+ * nothing of the host's, so they are not handed on.
+ */
+const PSEUDO_FILE_SYSTEMS: ReadonlySet<string> = new Set([
+  "proc",
+  "sysfs",
+  "tmpfs",
+  "devpts",
+  "mqueue",
+  "cgroup",
+  "cgroup2",
+]);
+
+/**
+ * Decodes a config.json.
+ *
+ * @param config The document.
+ * @param bundle The bundle's absolute path; relative paths in the document start there.
+ * @throws SandboxError `InvalidArgument` naming the field, what was found and what is expected.
+ */
+export function decodeConfig(config: JsonField, bundle: string): OciConfig {
+  const root = config.optional("root");
+  const linux = config.optional("linux");
+  const mounts = config.optional("mounts")?.items() ?? [];
+  return {
+    process: decodeProcess(config.member("process")),
+    rootPath: resolve(bundle, root?.optional("path")?.string() ?? "rootfs"),
+    readonlyRootfs: root?.optional("readonly")?.boolean() ?? false,
+    mounts: mounts.flatMap((mount) => decodeMount(mount, bundle)),
+    resources: decodeResources(linux?.optional("resources")),
+    annotations: config.optional("annotations")?.stringMap() ?? {},
+  };
+}
+
+/**
+ * Decodes the `process` of a config.json, or the process of an exec.
+ *
+ * @param process The object.
+ * @throws SandboxError `InvalidArgument` naming the field, what was found and what is expected.
+ */
+export function decodeProcess(process: JsonField): ProcessSpec {
+  const args = process.member("args");
+  if (args.items().length === 0) throw args.misfit("a command, at least one string");
+  const user = process.optional("user");
+  const gids = user?.optional("additionalGids")?.items() ?? [];
+  return {
+    args: args.strings(),
+    env: (process.optional("env")?.items() ?? []).map(decodeVariable),
+    cwd: process.optional("cwd")?.absolutePath() ?? "/",
+    user: {
+      uid: user?.optional("uid")?.uint32() ?? 0,
+      gid: user?.optional("gid")?.uint32() ?? 0,
+      additionalGids: gids.map((gid) => gid.uint32()),
+    },
+  };
+}
+
+function decodeVariable(variable: JsonField): string {
+  const text = variable.string();
+  if (text.indexOf("=") < 1) throw variable.misfit("a variable as KEY=value");
+  return text;
+}
+
+/** A bind mount; nothing for the file systems that sandboxes bring along themselves. */
+function decodeMount(mount: JsonField, bundle: string): BindMountSpec[] {
+  const destination = mount.member("destination").absolutePath();
+  const typeField = mount.optional("type");
+  const type = typeField?.string() ?? "";
+  const options = mount.optional("options")?.strings() ?? [];
+  if (type === "bind" || options.includes("bind") || options.includes("rbind")) {
+    const source = resolve(bundle, mount.member("source").string());
+    return [{ source, destination, readonly: isReadonly(options) }];
+  }
+  if (PSEUDO_FILE_SYSTEMS.has(type)) return [];
+  throw (typeField ?? mount).misfit(
+    `a bind mount (type or option "bind") or one of ${[...PSEUDO_FILE_SYSTEMS].join(", ")}`,
+  );
+}
+
+/** As in mount(8), the last of `ro` and `rw` counts. */
+function isReadonly(options: readonly string[]): boolean {
+  return options.lastIndexOf("ro") > options.lastIndexOf("rw");
+}
+
+/**
+ * Decodes `linux.resources`. Zero and negative limits, and those beyond what a number holds exactly,
+ * mean no limit, as they do to runc.
+ *
+ * @param resources The object; undefined for no limits.
+ * @throws SandboxError `InvalidArgument` naming the field, what was found and what is expected.
+ */
+export function decodeResources(resources: JsonField | undefined): ResourceSpec {
+  const memory = resources?.optional("memory");
+  const cpu = resources?.optional("cpu");
+  const pids = resources?.optional("pids");
+  const cpus = cpu?.optional("cpus")?.string() ?? "";
+  return {
+    ...limit("memoryBytes", memory?.optional("limit")),
+    ...limit("cpuQuotaUs", cpu?.optional("quota")),
+    ...limit("cpuPeriodUs", cpu?.optional("period")),
+    ...limit("cpuShares", cpu?.optional("shares")),
+    ...limit("pids", pids?.optional("limit")),
+    ...(cpus === "" ? {} : { cpusetCpus: cpus }),
+  };
+}
+
+function limit<K extends keyof ResourceSpec>(
+  name: K,
+  field: JsonField | undefined,
+): { readonly [P in K]?: number } | Record<never, never> {
+  const value = field?.integer() ?? 0;
+  return value > 0 && Number.isSafeInteger(value) ? { [name]: value } : {};
+}
