@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import config from "../deno.json" with { type: "json" };
+import { type Flags, parseFlags } from "./flags.ts";
+
+function flags(...args: string[]): Flags {
+  const outcome = parseFlags("wasm", args);
+  assert.ok(outcome.kind === "run");
+  return outcome.flags;
+}
+
+Deno.test("parseFlags() without flags gives the defaults of the kind", () => {
+  assert.deepEqual(flags(), {
+    listen: "/run/quasaur/wasm.sock",
+    taskListen: "/run/quasaur/wasm-task.sock",
+    dir: "/run/quasaur/wasm",
+    containerdEvents: "/run/containerd/containerd.sock.ttrpc",
+    logLevel: "info",
+    logFormat: "text",
+  });
+});
+
+Deno.test("parseFlags() takes every flag, with a space or with =", () => {
+  const args = "--listen /a.sock --task-listen=/b.sock --dir /d/ --containerd-events none " +
+    "--log-level=trace --log-format json";
+  assert.deepEqual(flags(...args.split(" ")), {
+    listen: "/a.sock",
+    taskListen: "/b.sock",
+    dir: "/d",
+    containerdEvents: undefined,
+    logLevel: "trace",
+    logFormat: "json",
+  });
+});
+
+Deno.test("parseFlags() names the flag that is wrong", () => {
+  const wrong: [string, RegExp][] = [
+    ["--listen=", /--listen/],
+    ["--listen=relative.sock", /--listen/],
+    ["--listen=/run/", /--listen/],
+    ["--listen=/a/../b.sock", /--listen/],
+    [`--listen=/${"x".repeat(107)}`, /--listen.*107/],
+    ["--listen", /--listen/],
+    ["--task-listen=b", /--task-listen/],
+    ["--task-listen=/run/quasaur/wasm.sock", /--task-listen.*--listen/],
+    ["--dir=d", /--dir/],
+    ["--containerd-events=tcp://1.2.3.4", /--containerd-events/],
+    ["--log-level=loud", /--log-level.*trace, debug, info, warn, error/],
+    ["--log-format=xml", /--log-format/],
+    ["--no-such-flag", /--no-such-flag/],
+    ["stray", /stray/],
+  ];
+  for (const [arg, message] of wrong) {
+    assert.throws(() => parseFlags("wasm", [arg]), { code: "InvalidArgument", message }, arg);
+  }
+});
+
+Deno.test("parseFlags() takes the longest socket path that Linux takes", () => {
+  const path = `/${"x".repeat(106)}`;
+  assert.equal(flags(`--listen=${path}`).listen, path);
+});
+
+Deno.test("--help names every flag and --version the version", () => {
+  const help = parseFlags("vmm", ["--help"]);
+  assert.ok(help.kind === "print");
+  for (const flag of ["listen", "task-listen", "dir", "containerd-events", "log-level"]) {
+    assert.match(help.text, new RegExp(`--${flag} `));
+  }
+  assert.match(help.text, /\/run\/quasaur\/vmm\.sock/);
+  assert.deepEqual(parseFlags("vmm", ["--version"]), {
+    kind: "print",
+    text: `quasaur-vmm ${config.version}`,
+  });
+});
