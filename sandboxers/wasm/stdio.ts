@@ -1,0 +1,126 @@
+/**
+ * The standard streams of a guest as blocking descriptors that it reads and writes itself: no copy
+ * in between, no thread that waits. Opening never waits for the other side of a FIFO.
+ *
+ * A FIFO is opened as containerd's runc shim does it. Outputs are held open for reading too: a
+ * client that goes away and comes back (a restart of containerd) finds the guest alive and its
+ * output in the pipe, instead of a guest that died of EPIPE. Stdin is held open for writing until
+ * `closeStdin`: a client that detaches is not the end of the input.
+ *
+ * @module
+ */
+
+import { SandboxError } from "../lifecycle/errors.ts";
+import type { StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
+import { AT_FDCWD, OPEN } from "./native/syscalls.ts";
+import type { System } from "./native/system.ts";
+
+type StreamName = "stdin" | "stdout" | "stderr";
+
+/** Opened standard streams. Disposing of them closes what was opened here. */
+export interface GuestStdio extends Disposable {
+  /** Descriptor of standard input. */
+  readonly stdin: number;
+  /** Descriptor of standard output. */
+  readonly stdout: number;
+  /** Descriptor of standard error. */
+  readonly stderr: number;
+  /** Gives up the hold on stdin: the guest reads its end once all other writers are gone too. */
+  closeStdin(): void;
+}
+
+/**
+ * Opens the standard streams of a guest.
+ *
+ * @param system Opens and closes descriptors.
+ * @param spec Where the streams go.
+ * @throws {SandboxError} `NotFound` for a path that is not there; `InvalidArgument` for what cannot
+ *   be a stream. Nothing stays open then.
+ */
+export function openStdio(system: System, spec: StdioSpec): GuestStdio {
+  using opened = new DisposableStack();
+  const stdin = openInput(system, spec.stdin, opened);
+  const stdout = openOutput(system, "stdout", spec.stdout, opened);
+  const stderr = openOutput(system, "stderr", spec.stderr, opened);
+  const release = opened.move();
+  return {
+    stdin: stdin.fd,
+    stdout,
+    stderr,
+    closeStdin: stdin.close,
+    [Symbol.dispose]: () => release.dispose(),
+  };
+}
+
+function openInput(
+  system: System,
+  spec: StreamSpec,
+  opened: DisposableStack,
+): { readonly fd: number; readonly close: () => void } {
+  if (spec.kind !== "path") {
+    return { fd: openOther(system, "stdin", spec, opened), close: () => undefined };
+  }
+  const fd = openPath(system, "stdin", spec.path, OPEN.readOnly, opened);
+  if (system.status(fd).kind !== "fifo") return { fd, close: () => undefined };
+  // There is a reader now, so this does not wait either.
+  const writer = opened.use(new DisposableStack());
+  openPath(system, "stdin", spec.path, OPEN.writeOnly, writer);
+  return { fd, close: () => writer.dispose() };
+}
+
+function openOutput(
+  system: System,
+  name: StreamName,
+  spec: StreamSpec,
+  opened: DisposableStack,
+): number {
+  if (spec.kind !== "path") return openOther(system, name, spec, opened);
+  return openPath(system, name, spec.path, OPEN.readWrite | OPEN.append, opened);
+}
+
+/** Opens without waiting, then makes the descriptor blocking: guests lose data on others. */
+function openPath(
+  system: System,
+  name: StreamName,
+  path: string,
+  flags: number,
+  opened: DisposableStack,
+): number {
+  const fd = system.open(path, flags | OPEN.nonblocking | OPEN.noTerminal, name);
+  opened.adopt(fd, (open) => system.close(open));
+  const { kind } = system.status(fd);
+  if (kind === "directory") {
+    throw new SandboxError("InvalidArgument", `Cannot open ${name} "${path}": it is a directory`);
+  }
+  system.setNonblocking(fd, false);
+  return fd;
+}
+
+/** The null device, or a descriptor of the caller, which stays the caller's. */
+function openOther(
+  system: System,
+  name: StreamName,
+  spec: Exclude<StreamSpec, { kind: "path" }>,
+  opened: DisposableStack,
+): number {
+  if (spec.kind === "null") {
+    const fd = system.openAt(AT_FDCWD, "/dev/null", OPEN.readWrite, 0);
+    if (fd < 0) throw new SandboxError("Internal", `Cannot open /dev/null for ${name}`);
+    opened.adopt(fd, (open) => system.close(open));
+    return fd;
+  }
+  if (!system.isOpen(spec.fd)) {
+    throw new SandboxError(
+      "InvalidArgument",
+      `Cannot use descriptor ${spec.fd} for ${name}: it is not open`,
+    );
+  }
+  if (system.isNonblocking(spec.fd)) {
+    throw new SandboxError(
+      "InvalidArgument",
+      `Cannot use descriptor ${spec.fd} for ${name}: it is non-blocking, and guests lose data ` +
+        "on such: clear O_NONBLOCK",
+    );
+  }
+  return spec.fd;
+}
