@@ -15,6 +15,7 @@ export type SyscallName =
   | "fsmount"
   | "fsopen"
   | "ioctl"
+  | "madvise"
   | "mount"
   | "moveMount"
   | "openat2"
@@ -36,6 +37,7 @@ const X86_64: Readonly<Record<SyscallName, bigint>> = {
   write: 1n,
   close: 3n,
   ioctl: 16n,
+  madvise: 28n,
   pread64: 17n,
   fcntl: 72n,
   setgroups: 116n,
@@ -71,6 +73,7 @@ const AARCH64: Readonly<Record<SyscallName, bigint>> = {
   setgroups: 159n,
   prlimit64: 261n,
   setns: 268n,
+  madvise: 233n,
   statx: 291n,
   moveMount: 429n,
   fsopen: 430n,

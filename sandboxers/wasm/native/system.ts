@@ -15,6 +15,8 @@ import { AT_FDCWD, OPEN, SYSCALL } from "./syscalls.ts";
  * quasaur_syscall(number, a..f) under one name for each pattern of arguments: `i` an integer, `b` a
  * buffer (null is NULL).
  */
+/** madvise(2): drop the pages. */
+const MADV_DONTNEED = 4;
 const SYSTEM_SYMBOLS = {
   iiiiii: pattern("i64", "i64", "i64", "i64", "i64", "i64"),
   biiiii: pattern("buffer", "i64", "i64", "i64", "i64", "i64"),
@@ -274,6 +276,18 @@ export class System {
     // SAFETY: as above, now as the new value.
     const set = this.#c.iibbii(SYSCALL.prlimit64, 0n, RLIMIT_NOFILE, bytes, null, 0n, 0n);
     return Number(set < 0n ? before : hard);
+  }
+
+  /**
+   * Gives the pages of a mapping back to the system (madvise(2), MADV_DONTNEED): pages of a file that
+   * were not changed come back from the page cache when they are touched again.
+   *
+   * @param address Start of the mapping; it must be private, of a file, and unchanged.
+   * @returns Whether the kernel took the advice.
+   */
+  releasePages(address: number, lengthBytes: number): boolean {
+    // SAFETY: no memory is handed over; that nothing is lost is the caller's to know, as said above.
+    return this.#integers(SYSCALL.madvise, address, lengthBytes, MADV_DONTNEED) === 0;
   }
 
   #integers(number: bigint, a: number, b: number, c: number): number {
