@@ -1,0 +1,45 @@
+/**
+ * The exit codes of the command: those of the guest, and beside them those that container tools
+ * agree on.
+ *
+ * @module
+ */
+
+import { type ErrorCode, type Exit, SandboxError } from "../mod.ts";
+import { UsageError } from "./usage_error.ts";
+
+/** The command line cannot be understood. */
+export const USAGE = 2;
+/** Something other than the module went wrong. */
+export const FAILED = 125;
+/** The module is there but cannot be run. */
+export const NOT_RUNNABLE = 126;
+/** There is no such module. */
+export const NOT_FOUND = 127;
+/** Added to a signal's number. */
+const SIGNAL_BASE = 128;
+/** A trap ends like abort(3). */
+const SIGABRT = 6;
+
+/** Codes that speak of the module, where the options were checked before. */
+const CODES: Partial<Record<ErrorCode, number>> = {
+  NotFound: NOT_FOUND,
+  InvalidArgument: NOT_RUNNABLE,
+  PermissionDenied: NOT_RUNNABLE,
+};
+
+/** The exit code for a guest's end. */
+export function codeOfExit(exit: Exit): number {
+  return exit.reason === "trap" ? SIGNAL_BASE + SIGABRT : exit.status & 0xff;
+}
+
+/** The exit code for having been ended by a signal. */
+export function codeOfSignal(signal: number): number {
+  return SIGNAL_BASE + signal;
+}
+
+/** The exit code for whatever was thrown. */
+export function codeOfError(error: unknown): number {
+  if (error instanceof UsageError) return USAGE;
+  return error instanceof SandboxError ? CODES[error.code] ?? FAILED : FAILED;
+}

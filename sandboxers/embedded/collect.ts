@@ -1,0 +1,40 @@
+/**
+ * Collects a stream's bytes, up to a bound.
+ *
+ * @module
+ */
+
+import { SandboxError } from "../lifecycle/errors.ts";
+
+/**
+ * Reads a stream to its end.
+ *
+ * @param bytesMax Most bytes to keep.
+ * @param what What is read, for messages.
+ * @throws {SandboxError} `ResourceExhausted` beyond the bound; the stream is cancelled then.
+ */
+export async function collect(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  bytesMax: number,
+  what: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    length += chunk.length;
+    if (length > bytesMax) {
+      throw new SandboxError(
+        "ResourceExhausted",
+        `Cannot collect ${what}: more than ${bytesMax} bytes`,
+      );
+    }
+    chunks.push(chunk);
+  }
+  const all = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return all;
+}

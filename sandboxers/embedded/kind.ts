@@ -1,0 +1,86 @@
+/**
+ * What a kind of sandbox needs to run embedded in a program: its driver, and a way to make pipes
+ * for the standard streams. Each kind is loaded when it is asked for, so a program that runs one
+ * kind needs neither the code nor the permissions of another.
+ *
+ * @module
+ */
+
+import type { Driver } from "../lifecycle/driver.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
+import type { SandboxKind } from "./api.ts";
+
+/** Makes and closes descriptors of this process. */
+export interface Descriptors {
+  /** Makes a pipe, both ends close-on-exec and blocking: `[read end, write end]`. */
+  pipe(): readonly [number, number];
+  /** Closes a descriptor. */
+  close(fd: number): void;
+  /** Whether a descriptor is in non-blocking mode, in which guests would lose data. */
+  isNonblocking(fd: number): boolean;
+  /** Switches that mode, for all who share what the descriptor refers to. */
+  setNonblocking(fd: number, on: boolean): void;
+}
+
+/** How many bytes of a file {@link EmbeddedKind.checkModule} looks at. */
+export const MODULE_HEAD_BYTES = 8;
+
+/** A kind that was loaded. Disposing of it releases what its driver holds. */
+export interface EmbeddedKind extends AsyncDisposable {
+  /** Runs its sandboxes. */
+  readonly driver: Driver;
+  /** Makes pipes. */
+  readonly descriptors: Descriptors;
+  /**
+   * Refuses a file that cannot be a module at first sight, before it is copied anywhere.
+   *
+   * @param head Its first {@link MODULE_HEAD_BYTES} bytes, less where it is shorter.
+   * @param sizeBytes Its size.
+   * @throws {SandboxError} `InvalidArgument` with the reason.
+   */
+  checkModule(head: Uint8Array, sizeBytes: number): void;
+}
+
+/** Kinds that the project plans or has, and how to load those that it has. */
+const LOADERS: Readonly<Record<SandboxKind, () => Promise<EmbeddedKind>>> = {
+  wasm: async () => (await import("./wasm.ts")).loadWasm(),
+};
+
+/** Kinds that are planned. */
+const LATER = ["vmm", "quark"];
+
+/**
+ * Tells whether a name is a kind that can be opened.
+ *
+ * @param name What a caller gave.
+ * @throws {SandboxError} `Unimplemented` for a kind of a later version, `InvalidArgument` for any
+ *   other name.
+ */
+export function checkKind(name: string): SandboxKind {
+  const kinds = Object.keys(LOADERS).join(", ");
+  if (isKind(name)) return name;
+  if (LATER.includes(name)) {
+    throw new SandboxError(
+      "Unimplemented",
+      `Cannot open a sandboxer of kind "${name}": not in this version: expected ${kinds}`,
+    );
+  }
+  throw new SandboxError(
+    "InvalidArgument",
+    `Cannot open a sandboxer of kind ${JSON.stringify(name)}: unknown: expected ${kinds}`,
+  );
+}
+
+function isKind(name: string): name is SandboxKind {
+  return Object.hasOwn(LOADERS, name);
+}
+
+/**
+ * Loads a kind.
+ *
+ * @throws {SandboxError} See {@link checkKind}; `FailedPrecondition` where something that the kind
+ *   needs is not installed.
+ */
+export async function loadKind(name: string): Promise<EmbeddedKind> {
+  return await LOADERS[checkKind(name)]();
+}
