@@ -142,7 +142,7 @@ Deno.test(
     writer.closed.catch(() => undefined);
     await assert.rejects(writer.write(new Uint8Array(10)), {
       code: "FailedPrecondition",
-      message: `Cannot write stdin of container "${container.id}": nobody reads it any more`,
+      message: `cannot write stdin of container "${container.id}": nobody reads it any more`,
     });
   }),
 );
@@ -247,7 +247,7 @@ Deno.test("output() stops at its bound and kills the container", async () => {
     await using container = await sandbox.run(options);
     await assert.rejects(container.output({ bytesMax: 1000 }), {
       code: "ResourceExhausted",
-      message: `Cannot collect stdout of container "${container.id}": more than 1000 bytes`,
+      message: `cannot collect stdout of container "${container.id}": more than 1000 bytes`,
     });
     const { status } = await container.exit;
     assert.ok(status === 137 || status === 1, `${status}`);

@@ -188,7 +188,7 @@ Deno.test("run wasm ends with 127 where there is no such module", async () => {
     const { code, stdout, stderr } = await place.run(["run", "wasm", file]);
     assert.equal(code, 127);
     assert.equal(stdout, "");
-    assert.equal(stderr, `quasaur: Cannot run module "${file}": no such file\n`);
+    assert.equal(stderr, `quasaur: cannot run module "${file}": no such file\n`);
   }
 });
 

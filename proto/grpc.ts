@@ -113,7 +113,7 @@ export class GrpcClient implements Disposable {
     options: CallOptions = {},
   ): Promise<MessageShape<O>> {
     const { signal, timeoutMs = 20_000 } = options;
-    if (signal?.aborted) return Promise.reject(abortError(signal, `Cannot call ${method.name}`));
+    if (signal?.aborted) return Promise.reject(abortError(signal, `cannot call ${method.name}`));
     const metadata = new Metadata();
     for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
     return new Promise((resolve, reject) => {
@@ -128,7 +128,7 @@ export class GrpcClient implements Disposable {
         (error, response) => {
           signal?.removeEventListener("abort", cancel);
           if (response !== undefined && error === null) resolve(response);
-          else if (signal?.aborted) reject(abortError(signal, `Cannot call ${method.name}`));
+          else if (signal?.aborted) reject(abortError(signal, `cannot call ${method.name}`));
           else reject(errorOf(error, method.name));
         },
       );
@@ -150,7 +150,7 @@ export class GrpcClient implements Disposable {
           reject(
             new SandboxError(
               "Unavailable",
-              `Cannot reach the server: no connection within ${timeoutMs} ms`,
+              `cannot reach the server: no connection within ${timeoutMs} ms`,
               { cause: error },
             ),
           );
@@ -195,7 +195,7 @@ function isErrorCode(name: string | undefined): name is ErrorCode {
 
 /** A failed call as our own error. */
 function errorOf(error: ServiceError | null, method: string): SandboxError {
-  if (error === null) return new SandboxError("Internal", `Cannot call ${method}: empty response`);
+  if (error === null) return new SandboxError("Internal", `cannot call ${method}: empty response`);
   const name = CODE_NAME.get(error.code);
   return new SandboxError(isErrorCode(name) ? name : "Unknown", error.details || error.message, {
     cause: error,

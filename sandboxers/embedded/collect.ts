@@ -25,7 +25,7 @@ export async function collect(
     if (length > bytesMax) {
       throw new SandboxError(
         "ResourceExhausted",
-        `Cannot collect ${what}: more than ${bytesMax} bytes`,
+        `cannot collect ${what}: more than ${bytesMax} bytes`,
       );
     }
     chunks.push(chunk);

@@ -129,7 +129,7 @@ export class EmbeddedContainer implements Container {
         timeout.abort(
           new SandboxError(
             "DeadlineExceeded",
-            `Cannot end container "${id}": it still runs ${KILL_WAIT_MS} ms after SIGKILL`,
+            `cannot end container "${id}": it still runs ${KILL_WAIT_MS} ms after SIGKILL`,
           ),
         ),
       KILL_WAIT_MS,
@@ -156,6 +156,6 @@ function signalNumber(signal: Deno.Signal | number): number {
   if (number !== undefined) return number;
   throw new SandboxError(
     "InvalidArgument",
-    `Cannot send signal ${JSON.stringify(signal)}: expected a name such as "SIGTERM" or a number`,
+    `cannot send signal ${JSON.stringify(signal)}: expected a name such as "SIGTERM" or a number`,
   );
 }

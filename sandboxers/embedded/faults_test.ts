@@ -238,5 +238,5 @@ Deno.test("run() says where it cannot make its private directory", async () => {
   const error = await runAndFail(sandbox);
   await Deno.rename(`${bench.directory}-away`, bench.directory);
   assert.equal(error.code, "FailedPrecondition");
-  assert.match(error.message, /^Cannot make a temporary directory: /);
+  assert.match(error.message, /^cannot make a temporary directory: /);
 });

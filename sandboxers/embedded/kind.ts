@@ -62,12 +62,12 @@ export function checkKind(name: string): SandboxKind {
   if (LATER.includes(name)) {
     throw new SandboxError(
       "Unimplemented",
-      `Cannot open a sandboxer of kind "${name}": not in this version: expected ${kinds}`,
+      `cannot open a sandboxer of kind "${name}": not in this version: expected ${kinds}`,
     );
   }
   throw new SandboxError(
     "InvalidArgument",
-    `Cannot open a sandboxer of kind ${JSON.stringify(name)}: unknown: expected ${kinds}`,
+    `cannot open a sandboxer of kind ${JSON.stringify(name)}: unknown: expected ${kinds}`,
   );
 }
 

@@ -69,7 +69,7 @@ class EmbeddedSandboxer implements Sandboxer {
     if (this.#disposal !== undefined) {
       throw new SandboxError(
         "FailedPrecondition",
-        `Cannot create sandbox "${id}": the sandboxer was disposed of`,
+        `cannot create sandbox "${id}": the sandboxer was disposed of`,
       );
     }
     const lifecycle = this.#lifecycle;

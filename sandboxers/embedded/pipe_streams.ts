@@ -38,7 +38,7 @@ export function readPipe(fd: number, what: string): PipeReader {
       const chunk = await nextChunk(socket);
       if (chunk !== undefined) controller.enqueue(chunk);
       else if (socket.readableEnded) controller.close();
-      else controller.error(brokenPipe(`Cannot read ${what}`, failure));
+      else controller.error(brokenPipe(`cannot read ${what}`, failure));
     },
     cancel() {
       socket.destroy();
@@ -80,7 +80,7 @@ export function writePipe(fd: number, what: string): PipeWriter {
   const socket = new Socket({ fd, readable: false, writable: true });
   let failure: unknown;
   const fail = (error: unknown): SandboxError =>
-    brokenPipe(`Cannot write ${what}`, failure ?? error);
+    brokenPipe(`cannot write ${what}`, failure ?? error);
   const stream = new WritableStream<Uint8Array>({
     start(controller) {
       socket.on("error", (error) => {

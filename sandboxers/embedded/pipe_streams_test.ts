@@ -100,7 +100,7 @@ Deno.test("cancelling a reader that waits breaks the pipe for the writer", async
     async () => {
       for (let i = 0; i < 100; i++) await output.write(pattern(1000));
     },
-    { code: "FailedPrecondition", message: "Cannot write the pipe: nobody reads it any more" },
+    { code: "FailedPrecondition", message: "cannot write the pipe: nobody reads it any more" },
   );
 });
 
@@ -122,7 +122,7 @@ Deno.test("disposing of both ends lets go of everything, read or not", async () 
   reader[Symbol.dispose]();
   await assert.rejects(readAll(reader.stream), {
     code: "FailedPrecondition",
-    message: "Cannot read the pipe: it was closed",
+    message: "cannot read the pipe: it was closed",
   });
   await assert.rejects(output.closed, { code: "FailedPrecondition" });
 });

@@ -69,7 +69,7 @@ async function fill(
     await write(`${path}/${name}`);
   } catch (error) {
     await remove();
-    throw SandboxError.from(error, `Cannot copy module "${name}" to "${path}"`);
+    throw SandboxError.from(error, `cannot copy module "${name}" to "${path}"`);
   }
   return { path, program: `/${name}`, [Symbol.asyncDispose]: remove };
 }
@@ -78,7 +78,7 @@ async function makeDirectory(parent: string | undefined): Promise<string> {
   try {
     return await Deno.makeTempDir({ ...(parent && { dir: parent }), prefix: "quasaur-" });
   } catch (error) {
-    const { message } = SandboxError.from(error, "Cannot make a temporary directory");
+    const { message } = SandboxError.from(error, "cannot make a temporary directory");
     throw new SandboxError("FailedPrecondition", message, { cause: error });
   }
 }
@@ -87,7 +87,7 @@ function pathOf(url: URL): string {
   if (url.protocol === "file:") return fileURLToPath(url);
   throw new SandboxError(
     "InvalidArgument",
-    `Cannot run module "${url.href}": expected a file: URL, a path or the module's bytes`,
+    `cannot run module "${url.href}": expected a file: URL, a path or the module's bytes`,
   );
 }
 
@@ -99,15 +99,15 @@ async function checkFile(ports: PrivateRootfsPorts, path: string): Promise<void>
     const { isFile, isDirectory, size } = await Deno.stat(path);
     if (!isFile) {
       const found = isDirectory ? "it is a directory" : "it is no regular file";
-      throw new SandboxError("InvalidArgument", `Cannot run ${label}: ${found}`);
+      throw new SandboxError("InvalidArgument", `cannot run ${label}: ${found}`);
     }
     using file = await Deno.open(path);
     check(ports, await readHead(file), size, label);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      throw new SandboxError("NotFound", `Cannot run ${label}: no such file`, { cause: error });
+      throw new SandboxError("NotFound", `cannot run ${label}: no such file`, { cause: error });
     }
-    throw SandboxError.from(error, `Cannot run ${label}`);
+    throw SandboxError.from(error, `cannot run ${label}`);
   }
 }
 
@@ -122,7 +122,7 @@ function check(
   } catch (error) {
     const { code, message } = SandboxError.from(error);
     const reason = message.charAt(0).toLowerCase() + message.slice(1);
-    throw new SandboxError(code, `Cannot run ${label}: ${reason}`, { cause: error });
+    throw new SandboxError(code, `cannot run ${label}: ${reason}`, { cause: error });
   }
 }
 

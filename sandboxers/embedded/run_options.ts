@@ -84,7 +84,7 @@ function isInnerPath(path: string): boolean {
 function bad(option: string, found: string | number, expected: string): SandboxError {
   return new SandboxError(
     "InvalidArgument",
-    `Cannot run the module: ${option} ${JSON.stringify(found)}: expected ${expected}`,
+    `cannot run the module: ${option} ${JSON.stringify(found)}: expected ${expected}`,
   );
 }
 

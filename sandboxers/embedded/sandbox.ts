@@ -51,7 +51,7 @@ export class EmbeddedSandbox implements Sandbox {
     if (this.#disposal !== undefined) {
       throw new SandboxError(
         "FailedPrecondition",
-        `Cannot run in sandbox "${this.id}": it is gone`,
+        `cannot run in sandbox "${this.id}": it is gone`,
       );
     }
     const starting = this.#start(options);
@@ -123,7 +123,7 @@ export class EmbeddedSandbox implements Sandbox {
       if (typeof module === "string") return { rootfs: resolve(rootfs), program: module };
       throw new SandboxError(
         "InvalidArgument",
-        "Cannot run the module: with rootfs, module has to be a path inside of it",
+        "cannot run the module: with rootfs, module has to be a path inside of it",
       );
     }
     const { temporaryDirectory, onWarning } = this.#ports.options;

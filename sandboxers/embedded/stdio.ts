@@ -104,7 +104,7 @@ export class Stdio implements Disposable {
     if (piped !== undefined) return piped.pipe;
     throw new SandboxError(
       "FailedPrecondition",
-      `Cannot use ${name} of ${this.#label}: it is not piped: run it with ${name}: "piped"`,
+      `cannot use ${name} of ${this.#label}: it is not piped: run it with ${name}: "piped"`,
     );
   }
 

@@ -20,7 +20,7 @@ import type { System } from "./native/system.ts";
 import type { ThreadStep } from "./native/thread_spec.ts";
 import { openPreopens } from "./preopens.ts";
 import { WasmProcess } from "./process.ts";
-import { openRootfs, readProgram } from "./rootfs.ts";
+import { loadProgram, openRootfs } from "./rootfs.ts";
 import { type GuestStdio, openStdio } from "./stdio.ts";
 import { userSteps } from "./user.ts";
 
@@ -101,7 +101,7 @@ export class WasmContainer implements ContainerHandle {
 
   /** Starts the guest; again where it failed. */
   async start(signal: AbortSignal): Promise<ProcessHandle> {
-    throwIfAborted(signal, `Cannot start container "${this.#spec.id}"`);
+    throwIfAborted(signal, `cannot start container "${this.#spec.id}"`);
     this.#starting = this.#start();
     return await this.#starting;
   }
@@ -158,7 +158,7 @@ export class WasmContainer implements ContainerHandle {
     if (exit !== undefined) return;
     throw new SandboxError(
       "DeadlineExceeded",
-      `Cannot end container "${this.#spec.id}": its thread ${this.#process.pid} still runs after ` +
+      `cannot end container "${this.#spec.id}": its thread ${this.#process.pid} still runs after ` +
         `${timeoutMs} ms`,
     );
   }
@@ -181,13 +181,13 @@ export function validateContainer(spec: ContainerSpec): void {
   if (spec.stdio.terminal) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot create container "${spec.id}" with a terminal: WASI has none: create it without`,
+      `cannot create container "${spec.id}" with a terminal: WASI has none: create it without`,
     );
   }
   if (spec.process.args.length === 0) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot create container "${spec.id}" without a program: the image has no entrypoint`,
+      `cannot create container "${spec.id}" without a program: the image has no entrypoint`,
     );
   }
 }
@@ -198,7 +198,7 @@ async function createParts(
   signal: AbortSignal,
 ): Promise<ContainerParts> {
   const { engine, system, log } = context;
-  const action = `Cannot create container "${spec.id}"`;
+  const action = `cannot create container "${spec.id}"`;
   throwIfAborted(signal, action);
   using opened = new DisposableStack();
   using release = new DisposableStack();
@@ -206,9 +206,12 @@ async function createParts(
     openRootfs(system, rootfsPath(spec.rootfs)),
     (fd) => system.close(fd),
   );
-  const bytes = await readProgram(system, rootfs, spec.process);
-  throwIfAborted(signal, action);
-  const module = release.use(await engine.load(bytes));
+  const module = release.use(
+    await loadProgram(system, rootfs, spec.process, (bytes) => {
+      throwIfAborted(signal, action);
+      return engine.load(bytes);
+    }),
+  );
   throwIfAborted(signal, action);
   const stdio = release.use(openStdio(system, spec.stdio));
   const { preopens, skipped } = opened.use(openPreopens(system, rootfs, spec));

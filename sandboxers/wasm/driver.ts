@@ -58,7 +58,7 @@ export class WasmDriver implements Driver {
   /** Opens the pod's network. */
   // deno-lint-ignore require-await -- what goes wrong is to reject, not to throw
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
-    throwIfAborted(signal, `Cannot start sandbox "${spec.id}"`);
+    throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     return new WasmPod(this.#context, spec);
   }
 

@@ -213,7 +213,7 @@ Deno.test("a missing FIFO is named with its stream, and nothing stays open", asy
         signal,
       ),
       "NotFound",
-      new RegExp(`Cannot open ${name} "/nowhere/fifo": ENOENT`),
+      new RegExp(`cannot open ${name} "/nowhere/fifo": ENOENT`),
     );
   }
   assert.equal(usage().fds, before.fds);
@@ -652,7 +652,7 @@ Deno.test("a program that a link would take out of the image is not found", asyn
     await refused(
       started.pod.createContainer(containerSpec(rootfs.path, [program]), signal),
       "NotFound",
-      /Cannot find the program/,
+      /cannot find the program/,
     );
   }
   await Deno.remove(outside);

@@ -187,7 +187,7 @@ export async function guestRootfs(): Promise<AsyncDisposable & { readonly path: 
 /** Makes a FIFO by mkfifo(1). */
 export async function makeFifo(path: string): Promise<void> {
   const { success } = await new Deno.Command("mkfifo", { args: [path] }).output();
-  if (!success) throw new Error(`Cannot make the FIFO "${path}"`);
+  if (!success) throw new Error(`cannot make the FIFO "${path}"`);
 }
 
 /** Opens the read end of a FIFO without waiting for a writer. */

@@ -53,7 +53,7 @@ export function assertModuleHeader(bytes: Uint8Array, sizeBytes: number = bytes.
  * @param reason Why, as the rest of a sentence.
  */
 export function refusal(reason: string): SandboxError {
-  return new SandboxError("InvalidArgument", `Cannot load the WebAssembly module: ${reason}`);
+  return new SandboxError("InvalidArgument", `cannot load the WebAssembly module: ${reason}`);
 }
 
 function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {

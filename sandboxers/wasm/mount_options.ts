@@ -76,7 +76,7 @@ export function parseMount(mount: RootfsMount): ParsedMount {
   if (type !== "overlay" && type !== "bind") {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot mount a root file system of type "${type}": expected overlay or bind: ` +
+      `cannot mount a root file system of type "${type}": expected overlay or bind: ` +
         "use the overlayfs or the native snapshotter",
     );
   }
@@ -90,7 +90,7 @@ export function parseMount(mount: RootfsMount): ParsedMount {
     } else if (UNSUPPORTED.includes(name)) {
       throw new SandboxError(
         "InvalidArgument",
-        `Cannot mount a root file system with the option "${option}": it is not supported`,
+        `cannot mount a root file system with the option "${option}": it is not supported`,
       );
     } else {
       data.push(option);
@@ -99,7 +99,7 @@ export function parseMount(mount: RootfsMount): ParsedMount {
   if (type === "bind" && data.length > 0) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot mount "${source}": unknown options for a bind mount: ${data.join(",")}`,
+      `cannot mount "${source}": unknown options for a bind mount: ${data.join(",")}`,
     );
   }
   return { type, source, flags, data };

@@ -71,11 +71,11 @@ export class SystemMounter implements Mounter {
     for (let i = 0; i < STACKED_MAX; i++) {
       const errno = await this.#umountOne(target);
       if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return;
-      if (errno !== 0) throw systemError(`Cannot unmount "${target}"`, errno);
+      if (errno !== 0) throw systemError(`cannot unmount "${target}"`, errno);
     }
     throw new SandboxError(
       "Internal",
-      `Cannot unmount "${target}": more than ${STACKED_MAX} mounts are on it`,
+      `cannot unmount "${target}": more than ${STACKED_MAX} mounts are on it`,
     );
   }
 
@@ -114,7 +114,7 @@ export class SystemMounter implements Mounter {
       if (value !== undefined && new TextEncoder().encode(value).length > VALUE_BYTES_MAX) {
         throw new SandboxError(
           "InvalidArgument",
-          `Cannot mount the root file system at "${target}": an option of ${value.length} ` +
+          `cannot mount the root file system at "${target}": an option of ${value.length} ` +
             `characters: most are ${VALUE_BYTES_MAX}: "${value}"`,
         );
       }
@@ -146,5 +146,5 @@ function overlayOptions(data: readonly string[]): [string, string | undefined][]
 /** @returns The result of a call, where it is one. */
 function check(result: number, mount: ParsedMount, target: string): number {
   if (result >= 0) return result;
-  throw systemError(`Cannot mount "${mount.source}" (${mount.type}) at "${target}"`, -result);
+  throw systemError(`cannot mount "${mount.source}" (${mount.type}) at "${target}"`, -result);
 }

@@ -29,7 +29,7 @@ export interface PodNetwork extends Disposable {
 export function openNetwork(system: System, network: NetworkSpec): PodNetwork {
   if (network.kind === "host") return { steps: [], [Symbol.dispose]: () => undefined };
   const { path } = network;
-  const action = `Cannot open the network namespace "${path}"`;
+  const action = `cannot open the network namespace "${path}"`;
   const fd = system.openAt(AT_FDCWD, path, OPEN.readOnly | OPEN.nonblocking, 0);
   if (fd < 0) {
     const { message } = systemError(action, -fd);

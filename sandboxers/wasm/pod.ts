@@ -92,7 +92,7 @@ export class WasmPod implements SandboxHandle {
     if (!this.#stopped) return;
     throw new SandboxError(
       "FailedPrecondition",
-      `Cannot create container "${containerId}": sandbox "${this.#spec.id}" is stopped`,
+      `cannot create container "${containerId}": sandbox "${this.#spec.id}" is stopped`,
     );
   }
 }

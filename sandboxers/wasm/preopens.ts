@@ -60,7 +60,7 @@ export function openPreopens(system: System, rootfs: number, spec: ContainerSpec
     } else {
       throw new SandboxError(
         "InvalidArgument",
-        `Cannot mount "${mount.source}" at "${guestPath}": a wasm guest can be given ` +
+        `cannot mount "${mount.source}" at "${guestPath}": a wasm guest can be given ` +
           "directories, not single files: mount the directory that holds it",
       );
     }
@@ -71,7 +71,7 @@ export function openPreopens(system: System, rootfs: number, spec: ContainerSpec
 
 function openSource(system: System, mount: BindMountSpec): number {
   const fd = system.openAt(AT_FDCWD, mount.source, OPEN.path, 0);
-  if (fd < 0) throw systemError(`Cannot open the mount source "${mount.source}"`, -fd);
+  if (fd < 0) throw systemError(`cannot open the mount source "${mount.source}"`, -fd);
   return fd;
 }
 
@@ -81,7 +81,7 @@ function normalize(destination: string): string {
   if (!destination.startsWith("/") || parts.includes("..") || destination.includes(":")) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot mount at "${destination}": expected an absolute path without ".." and ":"`,
+      `cannot mount at "${destination}": expected an absolute path without ".." and ":"`,
     );
   }
   return `/${parts.join("/")}`;

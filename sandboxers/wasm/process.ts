@@ -67,6 +67,7 @@ export class WasmProcess implements ProcessHandle {
     const exit = toExit(end, this.#signal ?? SIGKILL);
     if (end.kind === "trap") await this.#writeTrap(end.message);
     this.#over = true;
+    await this.#stdio.drained();
     this.#stdio[Symbol.dispose]();
     this.#guest[Symbol.dispose]();
     return exit;

@@ -32,25 +32,27 @@ const ABSENT: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.
  */
 export function openRootfs(system: System, path: string): number {
   const fd = system.openAt(AT_FDCWD, path, OPEN.path | OPEN.directory, 0);
-  if (fd < 0) throw systemError(`Cannot open the root file system "${path}"`, -fd);
+  if (fd < 0) throw systemError(`cannot open the root file system "${path}"`, -fd);
   return fd;
 }
 
 /**
- * Reads the program that a process starts.
+ * Loads the program that a process starts.
  *
  * @param rootfs The root file system's directory.
  * @param process Its first argument names the program: absolute, relative to the working directory,
  *   or a name that is looked for in the environment's PATH and then in the working directory.
- * @returns The file's bytes.
+ * @param load Makes something of the file's bytes; its errors name the file too.
+ * @returns What `load` made.
  * @throws {SandboxError} `NotFound` when it is not in the image; `InvalidArgument` when it cannot
  *   be a WebAssembly module.
  */
-export async function readProgram(
+export async function loadProgram<T>(
   system: System,
   rootfs: number,
   process: ProcessSpec,
-): Promise<Uint8Array<ArrayBuffer>> {
+  load: (bytes: Uint8Array<ArrayBuffer>) => Promise<T>,
+): Promise<T> {
   const name = process.args[0] ?? "";
   const { fd, path } = openProgram(system, rootfs, name, process);
   try {
@@ -58,7 +60,7 @@ export async function readProgram(
     // Only what may be loaded is read: the header and the size tell most of it.
     const head = await system.readFile(fd, Math.min(sizeBytes, 8));
     assertModuleHeader(head, sizeBytes);
-    return await system.readFile(fd, Math.min(sizeBytes, MODULE_BYTES_MAX));
+    return await load(await system.readFile(fd, Math.min(sizeBytes, MODULE_BYTES_MAX)));
   } catch (error) {
     throw inFile(path, error);
   } finally {
@@ -82,14 +84,14 @@ function openProgram(
       RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     );
     if (fd < 0 && ABSENT.has(-fd)) continue;
-    if (fd < 0) throw systemError(`Cannot open the program "${path}" of the image`, -fd);
+    if (fd < 0) throw systemError(`cannot open the program "${path}" of the image`, -fd);
     if (system.status(fd).kind === "file") return { fd, path };
     system.close(fd);
   }
   const places = candidates.slice(0, NAMED_MAX).map((path) => `"${path}"`).join(", ");
   throw new SandboxError(
     "NotFound",
-    `Cannot find the program "${name}" in the image: no file at ${places}`,
+    `cannot find the program "${name}" in the image: no file at ${places}`,
   );
 }
 
@@ -102,7 +104,7 @@ function openProgram(
  */
 export function programPaths(name: string, process: ProcessSpec): string[] {
   if (name === "") {
-    throw new SandboxError("InvalidArgument", "Cannot start a process without a program name");
+    throw new SandboxError("InvalidArgument", "cannot start a process without a program name");
   }
   if (name.startsWith("/")) return [name];
   const inCwd = join(process.cwd, name);

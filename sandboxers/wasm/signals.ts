@@ -24,12 +24,12 @@ const STOPPING: ReadonlySet<number> = new Set([19, 20, 21, 22]);
  */
 export function signalAction(signal: number): "ignore" | "terminate" {
   if (!Number.isInteger(signal) || signal < 0 || signal > SIGNAL_MAX) {
-    throw new SandboxError("InvalidArgument", `Cannot send signal ${signal}: expected 0 to 64`);
+    throw new SandboxError("InvalidArgument", `cannot send signal ${signal}: expected 0 to 64`);
   }
   if (STOPPING.has(signal)) {
     throw new SandboxError(
       "Unimplemented",
-      `Cannot send signal ${signal}: a wasm guest cannot be stopped and continued`,
+      `cannot send signal ${signal}: a wasm guest cannot be stopped and continued`,
     );
   }
   return signal === 0 || IGNORED.has(signal) ? "ignore" : "terminate";

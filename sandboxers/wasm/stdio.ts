@@ -27,7 +27,19 @@ export interface GuestStdio extends Disposable {
   readonly stderr: number;
   /** Gives up the hold on stdin: the guest reads its end once all other writers are gone too. */
   closeStdin(): void;
+  /**
+   * Waits until what was written to FIFOs has been read. A reader that is still opening its end when
+   * the last writer goes would find the FIFO empty: closing throws away what nobody has read.
+   *
+   * @returns After 2 seconds at the latest: a reader that has opened its end loses nothing, however
+   *   slow it is.
+   */
+  drained(): Promise<void>;
 }
+
+/** How long {@link GuestStdio.drained} waits, in milliseconds. */
+const DRAIN_TIMEOUT_MS = 2_000;
+const DRAIN_INTERVAL_MS = 1;
 
 /**
  * Opens the standard streams of a guest.
@@ -42,14 +54,29 @@ export function openStdio(system: System, spec: StdioSpec): GuestStdio {
   const stdin = openInput(system, spec.stdin, opened);
   const stdout = openOutput(system, "stdout", spec.stdout, opened);
   const stderr = openOutput(system, "stderr", spec.stderr, opened);
+  const fifos = [[spec.stdout, stdout], [spec.stderr, stderr]] as const;
+  const outputs = fifos.filter(([{ kind }, fd]) => kind === "path" && isFifo(system, fd))
+    .map(([, fd]) => fd);
   const release = opened.move();
   return {
     stdin: stdin.fd,
     stdout,
     stderr,
     closeStdin: stdin.close,
+    drained: () => drain(system, outputs),
     [Symbol.dispose]: () => release.dispose(),
   };
+}
+
+async function drain(system: System, outputs: readonly number[]): Promise<void> {
+  const end = performance.now() + DRAIN_TIMEOUT_MS;
+  while (outputs.some((fd) => system.hasInput(fd)) && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));
+  }
+}
+
+function isFifo(system: System, fd: number): boolean {
+  return system.status(fd).kind === "fifo";
 }
 
 function openInput(
@@ -61,7 +88,7 @@ function openInput(
     return { fd: openOther(system, "stdin", spec, opened), close: () => undefined };
   }
   const fd = openPath(system, "stdin", spec.path, OPEN.readOnly, opened);
-  if (system.status(fd).kind !== "fifo") return { fd, close: () => undefined };
+  if (!isFifo(system, fd)) return { fd, close: () => undefined };
   // There is a reader now, so this does not wait either.
   const writer = opened.use(new DisposableStack());
   openPath(system, "stdin", spec.path, OPEN.writeOnly, writer);
@@ -90,7 +117,7 @@ function openPath(
   opened.adopt(fd, (open) => system.close(open));
   const { kind } = system.status(fd);
   if (kind === "directory") {
-    throw new SandboxError("InvalidArgument", `Cannot open ${name} "${path}": it is a directory`);
+    throw new SandboxError("InvalidArgument", `cannot open ${name} "${path}": it is a directory`);
   }
   system.setNonblocking(fd, false);
   return fd;
@@ -105,20 +132,20 @@ function openOther(
 ): number {
   if (spec.kind === "null") {
     const fd = system.openAt(AT_FDCWD, "/dev/null", OPEN.readWrite, 0);
-    if (fd < 0) throw new SandboxError("Internal", `Cannot open /dev/null for ${name}`);
+    if (fd < 0) throw new SandboxError("Internal", `cannot open /dev/null for ${name}`);
     opened.adopt(fd, (open) => system.close(open));
     return fd;
   }
   if (!system.isOpen(spec.fd)) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot use descriptor ${spec.fd} for ${name}: it is not open`,
+      `cannot use descriptor ${spec.fd} for ${name}: it is not open`,
     );
   }
   if (system.isNonblocking(spec.fd)) {
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot use descriptor ${spec.fd} for ${name}: it is non-blocking, and guests lose data ` +
+      `cannot use descriptor ${spec.fd} for ${name}: it is non-blocking, and guests lose data ` +
         "on such: clear O_NONBLOCK",
     );
   }

@@ -82,7 +82,7 @@ async function compile(outDir: string, output: string, flags: readonly string[])
   const result = await command.output().catch((cause: unknown) => {
     throw new SandboxError(
       "FailedPrecondition",
-      "Cannot build the guest library: no C compiler: install the Debian package gcc",
+      "cannot build the guest library: no C compiler: install the Debian package gcc",
       { cause },
     );
   });
@@ -96,11 +96,11 @@ function compilerError(text: string): SandboxError {
   if (text.includes("libwasmedge.so.0")) {
     return new SandboxError(
       "FailedPrecondition",
-      "Cannot build the guest library: libwasmedge.so.0 not found: " +
+      "cannot build the guest library: libwasmedge.so.0 not found: " +
         "install the Debian package libwasmedge0",
     );
   }
-  return new SandboxError("Internal", `Cannot build the guest library: ${text}`);
+  return new SandboxError("Internal", `cannot build the guest library: ${text}`);
 }
 
 if (import.meta.main) {

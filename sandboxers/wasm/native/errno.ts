@@ -58,7 +58,7 @@ export function errnoName(errno: number): string {
 /**
  * A failed system call as an error with the fitting code.
  *
- * @param action What failed, such as `Cannot open "/x"`.
+ * @param action What failed, such as `cannot open "/x"`.
  * @param errno The positive error number.
  * @param fallback The code where the number does not tell (default `Internal`).
  */

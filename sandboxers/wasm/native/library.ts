@@ -47,7 +47,7 @@ function openError(path: string, cause: unknown): SandboxError {
   if (text.includes("libwasmedge")) {
     return new SandboxError(
       "FailedPrecondition",
-      "Cannot open the WebAssembly engine: libwasmedge.so.0 not found: " +
+      "cannot open the WebAssembly engine: libwasmedge.so.0 not found: " +
         "install the Debian package libwasmedge0",
       { cause },
     );
@@ -55,10 +55,10 @@ function openError(path: string, cause: unknown): SandboxError {
   if (text.includes("No such file")) {
     return new SandboxError(
       "FailedPrecondition",
-      `Cannot open the guest library "${path}": not built: ` +
+      `cannot open the guest library "${path}": not built: ` +
         "run `deno run -A sandboxers/wasm/native/build.ts`",
       { cause },
     );
   }
-  return SandboxError.from(cause, `Cannot open the guest library "${path}"`, "FailedPrecondition");
+  return SandboxError.from(cause, `cannot open the guest library "${path}"`, "FailedPrecondition");
 }

@@ -97,7 +97,7 @@ export class Memory {
     }
     if (start !== block.length) {
       this.#c.free(base);
-      throw new SandboxError("InvalidArgument", "Cannot pass a string that holds a NUL character");
+      throw new SandboxError("InvalidArgument", "cannot pass a string that holds a NUL character");
     }
     // SAFETY: `base` was allocated with block.length bytes.
     this.#c.copyIn(base, block, BigInt(block.length));
@@ -112,7 +112,7 @@ export class Memory {
   #allocate(length: number): Address {
     const address = this.#c.malloc(BigInt(length));
     if (address === 0n) {
-      throw new SandboxError("ResourceExhausted", `Cannot allocate ${length} bytes of memory`);
+      throw new SandboxError("ResourceExhausted", `cannot allocate ${length} bytes of memory`);
     }
     return address;
   }

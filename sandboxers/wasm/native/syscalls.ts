@@ -131,6 +131,6 @@ export function assertSupportedMachine(): void {
   if (Deno.build.os === "linux") return;
   throw new SandboxError(
     "Unimplemented",
-    `Cannot run wasm guests on ${Deno.build.os}: only Linux is supported`,
+    `cannot run wasm guests on ${Deno.build.os}: only Linux is supported`,
   );
 }

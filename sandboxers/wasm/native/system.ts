@@ -49,6 +49,7 @@ const READ_CHUNK_BYTES = 8_388_608;
 const F_GETFD = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
+const POLLIN = 1;
 const POLLOUT = 4;
 const AT_EMPTY_PATH = 0x1000n;
 /** STATX_TYPE and STATX_SIZE. */
@@ -125,7 +126,7 @@ export class System {
    */
   open(path: string, flags: number, what: string): number {
     const fd = this.openAt(AT_FDCWD, path, flags, 0);
-    if (fd < 0) throw systemError(`Cannot open ${what} "${path}"`, -fd);
+    if (fd < 0) throw systemError(`cannot open ${what} "${path}"`, -fd);
     return fd;
   }
 
@@ -150,7 +151,7 @@ export class System {
     const flags = this.#integers(SYSCALL.fcntl, fd, F_GETFL, 0);
     const wanted = on ? flags | OPEN.nonblocking : flags & ~OPEN.nonblocking;
     const result = flags < 0 ? flags : this.#integers(SYSCALL.fcntl, fd, F_SETFL, wanted);
-    if (result < 0) throw systemError(`Cannot change the mode of descriptor ${fd}`, -result);
+    if (result < 0) throw systemError(`cannot change the mode of descriptor ${fd}`, -result);
   }
 
   /**
@@ -165,7 +166,7 @@ export class System {
     const result = Number(
       this.#c.biiiii(SYSCALL.pipe2, bytes, BigInt(OPEN.closeOnExec), 0n, 0n, 0n, 0n),
     );
-    if (result < 0) throw systemError("Cannot make a pipe", -result);
+    if (result < 0) throw systemError("cannot make a pipe", -result);
     return [ends[0] ?? -1, ends[1] ?? -1];
   }
 
@@ -184,7 +185,7 @@ export class System {
         0n,
       ),
     );
-    if (result < 0) throw systemError(`Cannot stat descriptor ${fd}`, -result);
+    if (result < 0) throw systemError(`cannot stat descriptor ${fd}`, -result);
     const view = new DataView(bytes.buffer);
     const mode = view.getUint16(28, true);
     return {
@@ -201,20 +202,35 @@ export class System {
    *   or can never be because the reader is gone.
    */
   tryWrite(fd: number, bytes: Uint8Array<ArrayBuffer>): boolean {
-    const poll = new Uint8Array(8);
-    const view = new DataView(poll.buffer);
-    view.setInt32(0, fd, true);
-    view.setInt16(4, POLLOUT, true);
-    // SAFETY: one struct pollfd, and a struct timespec of zero: the call does not wait.
-    const ready = Number(
-      this.#c.bibiii(SYSCALL.ppoll, poll, 1n, new Uint8Array(16), 0n, 0n, 0n),
-    );
-    if (ready <= 0) return false;
-    if ((view.getInt16(6, true) & POLLOUT) === 0) return true;
+    const events = this.#poll(fd, POLLOUT);
+    if (events === 0) return false;
+    if ((events & POLLOUT) === 0) return true;
     // SAFETY: the buffer is only read during the call.
     const length = BigInt(bytes.length);
     const written = this.#c.ibiiii(SYSCALL.write, BigInt(fd), bytes, length, 0n, 0n, 0n);
     return Number(written) !== -ERRNO.EAGAIN;
+  }
+
+  /**
+   * Whether there is something to read at once.
+   *
+   * @param fd Open for reading.
+   */
+  hasInput(fd: number): boolean {
+    return (this.#poll(fd, POLLIN) & POLLIN) !== 0;
+  }
+
+  /** What a descriptor is ready for, without waiting; 0 for nothing of what is asked for. */
+  #poll(fd: number, events: number): number {
+    const poll = new Uint8Array(8);
+    const view = new DataView(poll.buffer);
+    view.setInt32(0, fd, true);
+    view.setInt16(4, events, true);
+    // SAFETY: one struct pollfd, and a struct timespec of zero: the call does not wait.
+    const ready = Number(
+      this.#c.bibiii(SYSCALL.ppoll, poll, 1n, new Uint8Array(16), 0n, 0n, 0n),
+    );
+    return ready <= 0 ? 0 : view.getInt16(6, true);
   }
 
   /**
@@ -241,7 +257,7 @@ export class System {
           ),
       );
       if (got === -ERRNO.EINTR) continue;
-      if (got < 0) throw systemError("Cannot read the file", -got);
+      if (got < 0) throw systemError("cannot read the file", -got);
       if (got === 0) break;
       offset += got;
     }
@@ -269,7 +285,7 @@ export class System {
     const got = Number(
       this.#c.iibbii(SYSCALL.prlimit64, 0n, RLIMIT_NOFILE, null, bytes, 0n, 0n),
     );
-    if (got < 0) throw systemError("Cannot read the limit of open files", -got);
+    if (got < 0) throw systemError("cannot read the limit of open files", -got);
     const hard = limit[1] ?? 0n;
     const before = limit[0] ?? 0n;
     limit[0] = hard;

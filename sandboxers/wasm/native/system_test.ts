@@ -107,8 +107,8 @@ Deno.test("system errors carry the name and the fitting code", () => {
   assert.equal(errnoName(11), "EAGAIN");
   assert.equal(errnoName(2), "ENOENT");
   assert.equal(errnoName(99_999), "errno 99999");
-  assert.equal(systemError("Cannot open it", 2).code, "NotFound");
-  assert.equal(systemError("Cannot open it", 24).code, "ResourceExhausted");
-  assert.equal(systemError("Cannot open it", 5).code, "Internal");
-  assert.equal(systemError("Cannot open it", 13).message, "Cannot open it: EACCES");
+  assert.equal(systemError("cannot open it", 2).code, "NotFound");
+  assert.equal(systemError("cannot open it", 24).code, "ResourceExhausted");
+  assert.equal(systemError("cannot open it", 5).code, "Internal");
+  assert.equal(systemError("cannot open it", 13).message, "cannot open it: EACCES");
 });

@@ -59,7 +59,7 @@ export function encodeSteps(steps: readonly ThreadStep[]): {
   readonly data: Uint8Array<ArrayBuffer>;
 } {
   if (steps.length > STEPS_MAX) {
-    throw new SandboxError("Internal", `Cannot make ${steps.length} settings: most are 64`);
+    throw new SandboxError("Internal", `cannot make ${steps.length} settings: most are 64`);
   }
   const bytes = new Uint8Array(steps.length * STEP_BYTES);
   const view = new DataView(bytes.buffer);
@@ -76,7 +76,7 @@ export function encodeSteps(steps: readonly ThreadStep[]): {
     view.setUint32(at + 56, dataArgs, true);
   });
   if (data.length > DATA_BYTES_MAX) {
-    throw new SandboxError("Internal", "Cannot make settings with more than 64 KiB of data");
+    throw new SandboxError("Internal", "cannot make settings with more than 64 KiB of data");
   }
   return { steps: bytes, data: new Uint8Array(data) };
 }

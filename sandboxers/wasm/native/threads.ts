@@ -100,7 +100,7 @@ export class GuestThreads {
   constructor(libraryPath: string, system: System) {
     this.#c = openLibrary(libraryPath, THREAD_SYMBOLS);
     const errno = this.#c.quasaur_init();
-    if (errno !== 0) throw systemError("Cannot install the interrupt handler", errno);
+    if (errno !== 0) throw systemError("cannot install the interrupt handler", errno);
     this.#pipe = new CompletionPipe(system, (record) => this.#onRecord(record));
   }
 
@@ -118,7 +118,7 @@ export class GuestThreads {
     // SAFETY: the name is NUL-terminated and only read.
     const address = this.#c.quasaur_symbol(new TextEncoder().encode(`${name}\0`));
     if (address !== 0n) return address;
-    throw new SandboxError("FailedPrecondition", `Cannot find the function "${name}"`);
+    throw new SandboxError("FailedPrecondition", `cannot find the function "${name}"`);
   }
 
   /**
@@ -134,7 +134,7 @@ export class GuestThreads {
     // SAFETY: the C side copies spec, steps and data during the call (layouts: thread_spec.ts) and
     // writes one 32-bit integer to error.
     const guest = this.#c.quasaur_guest_start(spec, steps, data, new Uint8Array(error.buffer));
-    if (guest === 0n) throw systemError("Cannot start a guest thread", error[0] ?? ERRNO.EINVAL);
+    if (guest === 0n) throw systemError("cannot start a guest thread", error[0] ?? ERRNO.EINVAL);
     const thread = new Thread(request.steps, {
       // SAFETY: `guest` is valid until it is released, which happens once, with the last record;
       // Thread calls none of these after that.
@@ -157,7 +157,7 @@ export class GuestThreads {
     if (this.#threads.size > 0) {
       throw new SandboxError(
         "FailedPrecondition",
-        `Cannot close the guest threads: ${this.#threads.size} still run`,
+        `cannot close the guest threads: ${this.#threads.size} still run`,
       );
     }
     clearTimeout(this.#sweepTimer);
@@ -250,7 +250,7 @@ class Thread implements GuestThread {
     const step = this.#steps[record.step]?.label ?? OWN_STEPS[record.step] ?? "a setting";
     return new SandboxError(
       "Internal",
-      `Cannot enter the guest's sandbox: ${step} failed: ${errnoName(errno)}`,
+      `cannot enter the guest's sandbox: ${step} failed: ${errnoName(errno)}`,
       { context: { step: record.step, errno } },
     );
   }

@@ -88,7 +88,7 @@ Deno.test("1,000 threads end and are all told of", async () => {
 });
 
 Deno.test("a function that is nowhere is an error", () => {
-  assert.throws(() => threads.symbol("no_such_function"), /Cannot find the function "no_such/);
+  assert.throws(() => threads.symbol("no_such_function"), /cannot find the function "no_such/);
 });
 
 Deno.test("threads that run keep the set from closing", async () => {

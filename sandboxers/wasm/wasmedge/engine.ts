@@ -100,12 +100,12 @@ export class WasmEdgeEngine implements Engine {
   async instantiate(module: EngineModule, options: GuestOptions): Promise<EngineGuest> {
     const shared = this.#references.get(module);
     if (shared === undefined) {
-      throw new SandboxError("Internal", "Cannot make a guest of another engine's module");
+      throw new SandboxError("Internal", "cannot make a guest of another engine's module");
     }
     if (this.#guests >= this.#guestsMax) {
       throw new SandboxError(
         "ResourceExhausted",
-        `Cannot make one more wasm guest: this sandboxer has ${this.#guests}, the most it may have`,
+        `cannot make one more wasm guest: this sandboxer has ${this.#guests}, the most it may have`,
       );
     }
     this.#guests++;

@@ -380,7 +380,7 @@ Deno.test("a guest that runs cannot be disposed of", async () => {
     stderr: none,
   });
   await guest.start({ name: "x", steps: [] });
-  assert.throws(() => guest[Symbol.dispose](), /Cannot dispose of a guest that runs/);
+  assert.throws(() => guest[Symbol.dispose](), /cannot dispose of a guest that runs/);
   guest.kill();
   await guest.ended;
   system.close(none);

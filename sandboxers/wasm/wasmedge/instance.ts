@@ -160,7 +160,7 @@ export class WasmEdgeGuest implements EngineGuest {
   /** Frees all that the engine holds of it. */
   [Symbol.dispose](): void {
     if (this.#thread !== undefined && !this.#ended) {
-      throw new SandboxError("Internal", "Cannot dispose of a guest that runs");
+      throw new SandboxError("Internal", "cannot dispose of a guest that runs");
     }
     this.#parts.release.dispose();
   }
@@ -257,7 +257,7 @@ function assertInstantiated(library: WasmEdgeLibrary, code: number): void {
   if (code === RESULT_SUCCESS) return;
   throw new SandboxError(
     "InvalidArgument",
-    `Cannot instantiate the WebAssembly module: ${library.message(code)}`,
+    `cannot instantiate the WebAssembly module: ${library.message(code)}`,
   );
 }
 
@@ -271,7 +271,7 @@ function limitInPages(module: WasmEdgeModule, limitBytes: number | undefined): n
   if (pages >= module.memoryPagesMin) return pages;
   throw new SandboxError(
     "InvalidArgument",
-    `Cannot instantiate the WebAssembly module: it starts with ` +
+    `cannot instantiate the WebAssembly module: it starts with ` +
       `${module.memoryPagesMin * PAGE_BYTES} bytes of memory, the limit is ${limitBytes}: ` +
       "raise the container's memory limit",
   );
@@ -283,7 +283,7 @@ function assertStreams(system: System, options: GuestOptions): void {
     if (system.isOpen(options[name])) continue;
     throw new SandboxError(
       "InvalidArgument",
-      `Cannot make a guest: ${name} is not an open descriptor: ${options[name]}`,
+      `cannot make a guest: ${name} is not an open descriptor: ${options[name]}`,
     );
   }
 }
@@ -297,7 +297,7 @@ function createWasi(library: WasmEdgeLibrary, options: GuestOptions): Address {
   using strings = library.memory.stringArrays(options.args, options.env, preopens);
   const [args, env, dirs] = strings.arrays;
   if (args === undefined || env === undefined || dirs === undefined) {
-    throw new SandboxError("Internal", "Cannot pass the arguments of a guest");
+    throw new SandboxError("Internal", "cannot pass the arguments of a guest");
   }
   // SAFETY: three arrays of C strings with their lengths; the engine copies them.
   return library.c.WasmEdge_ModuleInstanceCreateWASIWithFds(
@@ -327,6 +327,6 @@ function assertPreopens(library: WasmEdgeLibrary, wasi: Address, options: GuestO
   const paths = options.preopens.map(({ guestPath }) => guestPath).join(", ");
   throw new SandboxError(
     "Internal",
-    `Cannot make a guest: the engine did not open all of its directories: ${paths}`,
+    `cannot make a guest: the engine did not open all of its directories: ${paths}`,
   );
 }

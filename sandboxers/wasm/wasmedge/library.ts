@@ -90,7 +90,7 @@ export class WasmEdgeLibrary {
     if (major === VERSION_MAJOR && minor >= VERSION_MINOR_MIN) return;
     throw new SandboxError(
       "FailedPrecondition",
-      `Cannot use WasmEdge ${this.version}: at least 0.${VERSION_MINOR_MIN} is needed: ` +
+      `cannot use WasmEdge ${this.version}: at least 0.${VERSION_MINOR_MIN} is needed: ` +
         "update the Debian package libwasmedge0",
     );
   }

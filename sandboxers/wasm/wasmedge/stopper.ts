@@ -68,7 +68,7 @@ export class NothingFunction implements Disposable {
 
   #check(code: number): void {
     if (code !== 0) {
-      throw new Error(`Cannot make the stop function: ${this.#library.message(code)}`);
+      throw new Error(`cannot make the stop function: ${this.#library.message(code)}`);
     }
   }
 }
