@@ -501,10 +501,29 @@ Deno.test("stop ends all guests, settles exited, and can be repeated", async () 
   assert.equal(engine.stats().guests, 0);
 });
 
+Deno.test("output is kept for a reader that comes after the guest has ended", async () => {
+  await using rootfs = await guestRootfs();
+  await using started = await startPod();
+  const dir = await Deno.makeTempDir({ prefix: "quasaur-fifo-" });
+  await makeFifo(`${dir}/out`);
+  const stdout = { kind: "path", path: `${dir}/out` } as const;
+  const hello = containerSpec(rootfs.path, ["/hello.wasm"], { stdio: stdioSpec({ stdout }) });
+  const container = await started.pod.createContainer(hello, signal);
+  const process = await container.start(signal);
+  await until("the guest has ended", async () => (await container.pids()).length === 0);
+  assert.equal(await Deno.readTextFile(`${dir}/out`), "hello from wasm\n");
+  assert.equal((await process.exited).status, 0);
+  await container.delete();
+  await Deno.remove(dir, { recursive: true });
+});
+
 Deno.test("200 containers leave no descriptor and no thread behind", async () => {
   await using rootfs = await guestRootfs();
   const dir = await Deno.makeTempDir({ prefix: "quasaur-fifo-" });
   for (const name of ["in", "out", "err"]) await makeFifo(`${dir}/${name}`);
+  // Somebody has the outputs open, so that nobody waits for a reader.
+  using _out = await Deno.open(`${dir}/out`, { read: true, write: true });
+  using _err = await Deno.open(`${dir}/err`, { read: true, write: true });
   const stdio = {
     stdin: { kind: "path", path: `${dir}/in` },
     stdout: { kind: "path", path: `${dir}/out` },

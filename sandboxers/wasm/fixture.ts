@@ -204,9 +204,12 @@ export function usage(): { readonly fds: number; readonly threads: number } {
 }
 
 /** Waits until a condition holds; fails after 20 seconds. */
-export async function until(what: string, condition: () => boolean): Promise<void> {
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+): Promise<void> {
   for (let i = 0; i < 4_000; i++) {
-    if (condition()) return;
+    if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   throw new Error(`Still not: ${what}`);

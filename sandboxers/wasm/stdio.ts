@@ -12,6 +12,7 @@
 
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
+import { ERRNO } from "./native/errno.ts";
 import { AT_FDCWD, OPEN } from "./native/syscalls.ts";
 import type { System } from "./native/system.ts";
 
@@ -28,11 +29,9 @@ export interface GuestStdio extends Disposable {
   /** Gives up the hold on stdin: the guest reads its end once all other writers are gone too. */
   closeStdin(): void;
   /**
-   * Waits until what was written to FIFOs has been read. A reader that is still opening its end when
-   * the last writer goes would find the FIFO empty: closing throws away what nobody has read.
-   *
-   * @returns After 2 seconds at the latest: a reader that has opened its end loses nothing, however
-   *   slow it is.
+   * Waits until what was written to FIFOs that had no reader yet has been read, 2 seconds at most.
+   * The client may still be opening its end when the guest has ended already, and closing ours throws
+   * away what nobody has read. A reader that has opened its end loses nothing, however slow it is.
    */
   drained(): Promise<void>;
 }
@@ -52,31 +51,25 @@ const DRAIN_INTERVAL_MS = 1;
 export function openStdio(system: System, spec: StdioSpec): GuestStdio {
   using opened = new DisposableStack();
   const stdin = openInput(system, spec.stdin, opened);
-  const stdout = openOutput(system, "stdout", spec.stdout, opened);
-  const stderr = openOutput(system, "stderr", spec.stderr, opened);
-  const fifos = [[spec.stdout, stdout], [spec.stderr, stderr]] as const;
-  const outputs = fifos.filter(([{ kind }, fd]) => kind === "path" && isFifo(system, fd))
-    .map(([, fd]) => fd);
+  const unread: number[] = [];
+  const stdout = openOutput(system, "stdout", spec.stdout, opened, unread);
+  const stderr = openOutput(system, "stderr", spec.stderr, opened, unread);
   const release = opened.move();
   return {
     stdin: stdin.fd,
     stdout,
     stderr,
     closeStdin: stdin.close,
-    drained: () => drain(system, outputs),
+    drained: () => drain(system, unread),
     [Symbol.dispose]: () => release.dispose(),
   };
 }
 
-async function drain(system: System, outputs: readonly number[]): Promise<void> {
+async function drain(system: System, unread: readonly number[]): Promise<void> {
   const end = performance.now() + DRAIN_TIMEOUT_MS;
-  while (outputs.some((fd) => system.hasInput(fd)) && performance.now() < end) {
+  while (unread.some((fd) => system.hasInput(fd)) && performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));
   }
-}
-
-function isFifo(system: System, fd: number): boolean {
-  return system.status(fd).kind === "fifo";
 }
 
 function openInput(
@@ -88,21 +81,33 @@ function openInput(
     return { fd: openOther(system, "stdin", spec, opened), close: () => undefined };
   }
   const fd = openPath(system, "stdin", spec.path, OPEN.readOnly, opened);
-  if (!isFifo(system, fd)) return { fd, close: () => undefined };
+  if (system.status(fd).kind !== "fifo") return { fd, close: () => undefined };
   // There is a reader now, so this does not wait either.
   const writer = opened.use(new DisposableStack());
   openPath(system, "stdin", spec.path, OPEN.writeOnly, writer);
   return { fd, close: () => writer.dispose() };
 }
 
+/** Opens an output; a FIFO that nobody reads yet goes into `unread`. */
 function openOutput(
   system: System,
   name: StreamName,
   spec: StreamSpec,
   opened: DisposableStack,
+  unread: number[],
 ): number {
   if (spec.kind !== "path") return openOther(system, name, spec, opened);
-  return openPath(system, name, spec.path, OPEN.readWrite | OPEN.append, opened);
+  // Only this way of opening tells: it fails where a FIFO has no reader. It is closed after the
+  // other is open, so that a reader never sees the last writer go.
+  const flags = OPEN.writeOnly | OPEN.nonblocking | OPEN.noTerminal;
+  const probe = system.openAt(AT_FDCWD, spec.path, flags, 0);
+  try {
+    const fd = openPath(system, name, spec.path, OPEN.readWrite | OPEN.append, opened);
+    if (probe === -ERRNO.ENXIO) unread.push(fd);
+    return fd;
+  } finally {
+    if (probe >= 0) system.close(probe);
+  }
 }
 
 /** Opens without waiting, then makes the descriptor blocking: guests lose data on others. */

@@ -208,8 +208,12 @@ static int enter_sandbox(struct quasaur_guest *guest, uint32_t *failed) {
   *failed = QUASAUR_STEP_NAME;
   if (prctl(PR_SET_NAME, guest->spec.name, 0, 0, 0) != 0) return errno;
   *failed = QUASAUR_STEP_NICE;
-  /* Linux keeps the nice value per thread; 0 as "who" is the calling one. */
-  if (guest->spec.nice != 0 && setpriority(PRIO_PROCESS, 0, guest->spec.nice) != 0) return errno;
+  /* Linux keeps the nice value per thread; 0 as "who" is the calling one. Always set: a new thread
+   * has that of the thread that made it, which may be favoured. Without privileges a process that
+   * was started with a higher value keeps it. */
+  if (setpriority(PRIO_PROCESS, 0, guest->spec.nice) != 0 && errno != EACCES && errno != EPERM) {
+    return errno;
+  }
   int error = run_steps(guest, failed);
   if (error != 0) return error;
   *failed = QUASAUR_STEP_NO_NEW_PRIVS;

@@ -26,6 +26,7 @@ export type SyscallName =
   | "read"
   | "setgroups"
   | "setns"
+  | "setpriority"
   | "setresgid"
   | "setresuid"
   | "statx"
@@ -43,6 +44,7 @@ const X86_64: Readonly<Record<SyscallName, bigint>> = {
   setgroups: 116n,
   setresuid: 117n,
   setresgid: 119n,
+  setpriority: 141n,
   mount: 165n,
   umount2: 166n,
   ppoll: 271n,
@@ -68,6 +70,7 @@ const AARCH64: Readonly<Record<SyscallName, bigint>> = {
   write: 64n,
   pread64: 67n,
   ppoll: 73n,
+  setpriority: 140n,
   setresuid: 147n,
   setresgid: 149n,
   setgroups: 159n,

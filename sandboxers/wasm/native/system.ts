@@ -15,6 +15,8 @@ import { AT_FDCWD, OPEN, SYSCALL } from "./syscalls.ts";
  * quasaur_syscall(number, a..f) under one name for each pattern of arguments: `i` an integer, `b` a
  * buffer (null is NULL).
  */
+/** setpriority(2): the number that follows is a process, or on Linux a thread. */
+const PRIO_PROCESS = 0;
 /** madvise(2): drop the pages. */
 const MADV_DONTNEED = 4;
 const SYSTEM_SYMBOLS = {
@@ -292,6 +294,18 @@ export class System {
     // SAFETY: as above, now as the new value.
     const set = this.#c.iibbii(SYSCALL.prlimit64, 0n, RLIMIT_NOFILE, bytes, null, 0n, 0n);
     return Number(set < 0n ? before : hard);
+  }
+
+  /**
+   * Sets the nice value of the calling thread, that is of the one that runs this JavaScript. Threads
+   * that it makes later begin with the same.
+   *
+   * @param nice -20 to 19; below the present one it takes CAP_SYS_NICE.
+   * @returns Whether it was allowed.
+   */
+  setThreadNice(nice: number): boolean {
+    // Linux keeps the nice value per thread, and 0 as "who" means the calling one: setpriority(2).
+    return this.#integers(SYSCALL.setpriority, PRIO_PROCESS, 0, nice) === 0;
   }
 
   /**

@@ -32,10 +32,18 @@ const IDLE_MODULE_BYTES_MAX = 67_108_864;
 /** After so many guests, the memory that they have left is given back to the system. */
 const GUESTS_PER_TRIM = 1_000;
 
+/** See {@link WasmEdgeEngineOptions.guestNice}. */
+const GUEST_NICE = 5;
+
 /** Options of {@link WasmEdgeEngine}. */
 export interface WasmEdgeEngineOptions {
   /** The guest library, as it is named in `--allow-ffi`; default: beside the source. */
   readonly libraryPath?: string;
+  /**
+   * Nice value of guests' threads, 0 to 19 (default 5). Guests yield to the event loop: a busy one
+   * must not delay another one's start.
+   */
+  readonly guestNice?: number;
   /** Most guests at a time (default {@link GUESTS_MAX}). */
   readonly guestsMax?: number;
 }
@@ -70,7 +78,8 @@ export class WasmEdgeEngine implements Engine {
     const threads = new GuestThreads(path, system);
     const nothing = new NothingFunction(library);
     const invoke = threads.symbol("WasmEdge_ExecutorInvoke");
-    this.#context = { library, system, threads, nothing, invoke };
+    const { guestNice = GUEST_NICE } = options;
+    this.#context = { library, system, threads, nothing, invoke, guestNice };
     this.#guestsMax = options.guestsMax ?? GUESTS_MAX;
     this.version = library.version;
   }

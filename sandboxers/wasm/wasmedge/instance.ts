@@ -26,6 +26,8 @@ export interface GuestContext {
   readonly nothing: NothingFunction;
   /** Address of `WasmEdge_ExecutorInvoke`. */
   readonly invoke: Address;
+  /** Nice value of guests' threads. */
+  readonly guestNice: number;
 }
 
 /** A page of linear memory in bytes. */
@@ -34,8 +36,6 @@ const PAGE_BYTES = 65_536;
 const ENGINE_BYTES = 131_072;
 /** The interpreter keeps the guest's stack on the heap, so the thread needs little. */
 const STACK_BYTES = 1_048_576;
-/** Guests yield to the event loop: a busy guest must not delay another one's start. */
-const GUEST_NICE = 5;
 /** Instances of modules larger than this are made on another thread: that copies all their code. */
 const INSTANTIATE_INLINE_BYTES_MAX = 262_144;
 
@@ -108,13 +108,13 @@ export class WasmEdgeGuest implements EngineGuest {
 
   /** Runs it on a thread of its own. */
   async start(options: GuestThreadOptions): Promise<number> {
-    const { threads, invoke } = this.#context;
+    const { threads, invoke, guestNice } = this.#context;
     if (this.#thread !== undefined) {
       throw new SandboxError("Internal", "The guest is started twice");
     }
     const thread = threads.start({
       name: options.name,
-      nice: GUEST_NICE,
+      nice: guestNice,
       stackBytes: STACK_BYTES,
       steps: options.steps,
       // SAFETY: Result WasmEdge_ExecutorInvoke(executor, function, params, 0, returns, 0): all six
