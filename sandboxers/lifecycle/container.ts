@@ -13,25 +13,33 @@ import type { ContainerSpec } from "./spec.ts";
 
 /** Ready to start. */
 export interface ContainerCreated {
+  /** The state. */
   readonly kind: "created";
+  /** The driver's. */
   readonly handle: ContainerHandle;
 }
 
 /** Its init process runs. */
 export interface ContainerRunning {
+  /** The state. */
   readonly kind: "running";
+  /** The driver's. */
   readonly handle: ContainerHandle;
 }
 
 /** All its processes are frozen. */
 export interface ContainerPaused {
+  /** The state. */
   readonly kind: "paused";
+  /** The driver's. */
   readonly handle: ContainerHandle;
 }
 
 /** Its init process has ended. The handle is missing where it died with an earlier sandboxer. */
 export interface ContainerStopped {
+  /** The state. */
   readonly kind: "stopped";
+  /** The driver's, to be released. */
   readonly handle: ContainerHandle | undefined;
 }
 
@@ -76,6 +84,8 @@ export class Container {
   deleted = false;
 
   /**
+   * A container with an init process that was not started.
+   *
    * @param spec What was asked for.
    * @param state Its first state: created, or what recovery found.
    */
@@ -102,6 +112,16 @@ export class Container {
       "NotFound",
       `exec "${execId}" of container "${this.spec.id}" not found`,
     );
+  }
+
+  /**
+   * Refuses to go on with a container that was deleted while the caller waited for its turn.
+   *
+   * @throws SandboxError `NotFound` where the container was deleted while the caller waited.
+   */
+  mustExist(): void {
+    if (!this.deleted) return;
+    throw new SandboxError("NotFound", `container "${this.spec.id}" not found`);
   }
 
   /**

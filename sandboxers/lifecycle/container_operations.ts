@@ -4,24 +4,16 @@
  * @module
  */
 
-import {
-  Container,
-  containerPaused,
-  containerResumed,
-  type ContainerState,
-  containerStopped,
-} from "./container.ts";
+import { Container, containerPaused, containerResumed, type ContainerState } from "./container.ts";
 import type { Core } from "./core.ts";
 import type { ContainerHandle } from "./driver.ts";
-import { abortError, SandboxError } from "./errors.ts";
+import { attempt, SandboxError, throwIfAborted } from "./errors.ts";
+import { killRemaining, lost } from "./exits.ts";
 import { checkId } from "./ids.ts";
-import { type Process, processExited } from "./process.ts";
+import { processExited } from "./process.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { linkSignals } from "./signals.ts";
-import type { ContainerSpec, Exit, ResourceSpec } from "./spec.ts";
-
-/** The status of a process that died with its sandbox: as if killed by SIGKILL. */
-const KILLED_STATUS = 137;
+import type { ContainerSpec, ResourceSpec } from "./spec.ts";
 
 /** Creates a container: record, root file system, driver, in that order; undone in reverse. */
 export async function createContainer(
@@ -33,9 +25,7 @@ export async function createContainer(
   checkId("container id", spec.id);
   const sandbox = core.sandbox(spec.sandboxId);
   sandbox.mustBeReady(`create container "${spec.id}" in`);
-  if (core.owners.has(spec.id)) {
-    throw new SandboxError("AlreadyExists", `container "${spec.id}" already exists`);
-  }
+  mustBeFree(core, spec.id);
   const creating = core.creating.get(sandbox) ?? new Map<string, ContainerSpec>();
   if (sandbox.containers.size + creating.size >= core.limits.containersPerSandbox) {
     throw new SandboxError(
@@ -49,13 +39,22 @@ export async function createContainer(
   core.creating.set(sandbox, creating);
   core.owners.set(spec.id, sandbox);
   using linked = linkSignals(signal, sandbox.life.signal);
-  const making = make(core, sandbox, spec, linked.signal);
-  sandbox.making.add(making);
-  try {
-    await making;
-  } finally {
-    sandbox.making.delete(making);
+  await sandbox.make(make(core, sandbox, spec, linked.signal));
+}
+
+/** Refuses an id that is taken. */
+function mustBeFree(core: Core, id: string): void {
+  const owner = core.owners.get(id);
+  if (owner === undefined) return;
+  if (!owner.released.has(id)) {
+    throw new SandboxError("AlreadyExists", `container "${id}" already exists`);
   }
+  core.saveLater(owner);
+  throw new SandboxError(
+    "Unavailable",
+    `cannot create container "${id}": the one before it is still being removed from the store, ` +
+      `try again`,
+  );
 }
 
 function checkSupported(core: Core, spec: ContainerSpec): void {
@@ -66,10 +65,18 @@ function checkSupported(core: Core, spec: ContainerSpec): void {
     );
   }
   if (spec.stdio.terminal) mustHaveTerminals(core, `container "${spec.id}"`);
-  core.driver.validate?.(spec);
+  try {
+    core.driver.validate?.(spec);
+  } catch (thrown) {
+    throw SandboxError.from(thrown, `cannot create container "${spec.id}"`, "InvalidArgument");
+  }
 }
 
-/** @throws SandboxError `Unimplemented` where this kind of sandbox has no terminals. */
+/**
+ * Refuses a process with a terminal where there can be none.
+ *
+ * @throws SandboxError `Unimplemented` where this kind of sandbox has no terminals.
+ */
 export function mustHaveTerminals(core: Core, label: string): void {
   if (core.driver.capabilities.terminal) return;
   throw new SandboxError(
@@ -78,27 +85,96 @@ export function mustHaveTerminals(core: Core, label: string): void {
   );
 }
 
+/** What has been made of a container so far. */
+interface Made {
+  mounted: boolean;
+  handle: ContainerHandle | undefined;
+}
+
 async function make(
   core: Core,
   sandbox: Sandbox,
   spec: ContainerSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  const action = `cannot create container "${spec.id}"`;
+  const made: Made = { mounted: false, handle: undefined };
+  let handle: ContainerHandle;
   try {
-    await core.save(sandbox);
-    const handle = await makeHandle(core, sandbox, spec, signal);
-    const container = new Container(spec, { kind: "created", handle });
-    notCreating(core, sandbox, spec.id);
-    sandbox.containers.set(spec.id, container);
-    core.emit(sandbox, { kind: "container-created", containerId: spec.id, spec });
-    core.saveLater(sandbox);
+    handle = await makeHandle(core, sandbox, spec, signal, made);
   } catch (error) {
-    notCreating(core, sandbox, spec.id);
-    core.owners.delete(spec.id);
-    core.saveLater(sandbox);
-    throw SandboxError.from(error, action);
+    await unmake(core, sandbox, spec, made);
+    await core.saveQuietly(sandbox);
+    throw error;
   }
+  notCreating(core, sandbox, spec.id);
+  sandbox.containers.set(spec.id, new Container(spec, { kind: "created", handle }));
+  core.emit(sandbox, { kind: "container-created", containerId: spec.id, spec });
+  await core.saveForNext(sandbox);
+}
+
+async function makeHandle(
+  core: Core,
+  sandbox: Sandbox,
+  spec: ContainerSpec,
+  signal: AbortSignal,
+  made: Made,
+): Promise<ContainerHandle> {
+  const action = `cannot create container "${spec.id}"`;
+  throwIfAborted(signal, action);
+  // The store knows of it before there is a mount: what a crash leaves behind can be found.
+  await core.save(sandbox);
+  throwIfAborted(signal, action);
+  const sandboxHandle = sandbox.mustBeReady(`create container "${spec.id}" in`);
+  if (spec.rootfs.kind === "mounts") {
+    const { target, mounts } = spec.rootfs;
+    await attempt(action, () => core.mounter.mount(mounts, target));
+    made.mounted = true;
+    throwIfAborted(signal, action);
+  }
+  const handle = await attempt(action, () => sandboxHandle.createContainer(spec, signal), signal);
+  made.handle = handle;
+  throwIfAborted(signal, action);
+  return handle;
+}
+
+/** Undoes what was made of a container; where that fails it stays, stopped, to be deleted. */
+async function unmake(
+  core: Core,
+  sandbox: Sandbox,
+  spec: ContainerSpec,
+  made: Made,
+): Promise<void> {
+  try {
+    await made.handle?.delete();
+    if (made.mounted) await unmount(core, spec);
+    sandbox.released.add(spec.id);
+  } catch (error) {
+    core.log.warn("cannot undo the making of a container", {
+      container: spec.id,
+      error: String(error),
+    });
+    keepRemains(core, sandbox, spec, made.handle);
+  } finally {
+    notCreating(core, sandbox, spec.id);
+  }
+}
+
+/**
+ * Keeps what could not be undone of a container as a stopped one, so that a delete can try again. It
+ * never ran and nobody heard of it: there is no exit to tell.
+ */
+export function keepRemains(
+  core: Core,
+  sandbox: Sandbox,
+  spec: ContainerSpec,
+  handle: ContainerHandle | undefined,
+): void {
+  const container = new Container(spec, { kind: "stopped", handle });
+  const exit = lost(core, "it could not be created");
+  container.init.state = processExited({ kind: "created" }, exit);
+  container.init.exits.settle(exit);
+  sandbox.containers.set(spec.id, container);
+  core.owners.set(spec.id, sandbox);
 }
 
 function notCreating(core: Core, sandbox: Sandbox, containerId: string): void {
@@ -107,40 +183,16 @@ function notCreating(core: Core, sandbox: Sandbox, containerId: string): void {
   if (creating?.size === 0) core.creating.delete(sandbox);
 }
 
-async function makeHandle(
-  core: Core,
-  sandbox: Sandbox,
-  spec: ContainerSpec,
-  signal: AbortSignal,
-): Promise<ContainerHandle> {
-  const action = `create container "${spec.id}"`;
-  if (signal.aborted) throw abortError(signal, action);
-  const sandboxHandle = sandbox.mustBeReady(action);
-  await using undo = new AsyncDisposableStack();
-  if (spec.rootfs.kind === "mounts") {
-    const { target, mounts } = spec.rootfs;
-    await core.mounter.mount(mounts, target);
-    undo.defer(() => unmountQuietly(core, target));
-  }
-  if (signal.aborted) throw abortError(signal, action);
-  const handle = await sandboxHandle.createContainer(spec, signal);
-  undo.defer(() => handle.delete());
-  if (signal.aborted) throw abortError(signal, action);
-  undo.move();
-  return handle;
-}
-
-async function unmountQuietly(core: Core, target: string): Promise<void> {
-  try {
-    await core.mounter.unmount(target);
-  } catch (error) {
-    core.log.warn("cannot unmount", { target, error: String(error) });
-  }
+/** Takes the root file system of a container away, if it was mounted for it. */
+export async function unmount(core: Core, { id, rootfs }: ContainerSpec): Promise<void> {
+  if (rootfs.kind !== "mounts") return;
+  const action = `cannot unmount the root file system of container "${id}"`;
+  await attempt(action, () => core.mounter.unmount(rootfs.target));
 }
 
 /**
- * Takes a container away: driver first (it may hold the root file system open), then mounts, then
- * record. Each step can be repeated, so a delete that failed can be tried again.
+ * Takes a container away: driver first (it may hold the root file system open), then mounts; the
+ * record is for the caller to write. Each step can be repeated, so a delete that failed can be tried again.
  */
 export async function releaseContainer(
   core: Core,
@@ -148,48 +200,17 @@ export async function releaseContainer(
   container: Container,
 ): Promise<void> {
   if (container.deleted) return;
-  const { spec } = container;
-  await container.state.handle?.delete();
-  if (spec.rootfs.kind === "mounts") await core.mounter.unmount(spec.rootfs.target);
+  const { spec, state } = container;
+  // One that was never started has ended now, also where the rest fails: it cannot be started again.
+  if (state.kind === "created") killRemaining(core, sandbox, container, core.clock.now());
+  await attempt(`cannot delete container "${spec.id}"`, () => state.handle?.delete());
+  await unmount(core, spec);
   killRemaining(core, sandbox, container, core.clock.now());
   container.deleted = true;
   sandbox.containers.delete(spec.id);
-  core.owners.delete(spec.id);
-}
-
-/** Records the exit of every process that has none: its sandbox or container is gone. */
-export function killRemaining(
-  core: Core,
-  sandbox: Sandbox,
-  container: Container,
-  at: number,
-): void {
-  // Execs first: the exit of the init process is the last thing that is heard of a container.
-  for (const process of [...container.execs.values(), container.init]) {
-    recordExit(core, sandbox, container, process, { status: KILLED_STATUS, at, reason: "lost" });
-  }
-}
-
-/** The one place where a process's exit is recorded; later ones are not heard. */
-export function recordExit(
-  core: Core,
-  sandbox: Sandbox,
-  container: Container,
-  process: Process,
-  exit: Exit,
-): void {
-  if (process.state.kind === "exited") return;
-  process.state = processExited(process.state, exit);
-  process.starting?.abort(new SandboxError("Cancelled", "the process was killed"));
-  if (process === container.init && container.state.kind !== "stopped") {
-    container.state = containerStopped(container.state);
-  }
-  process.exits.settle(exit);
-  const containerId = container.spec.id;
-  if (exit.reason === "oom") core.emit(sandbox, { kind: "container-oom", containerId });
-  const { execId, state: { pid } } = process;
-  core.emit(sandbox, { kind: "process-exited", containerId, execId, pid, exit });
-  core.saveLater(sandbox);
+  sandbox.released.add(spec.id);
+  const { pid, exit } = container.init.mustHaveExited(spec.id);
+  core.emit(sandbox, { kind: "process-deleted", containerId: spec.id, execId: "", pid, exit });
 }
 
 /** Freezes a running container. */
@@ -197,7 +218,7 @@ export async function pauseContainer(core: Core, id: string): Promise<void> {
   await changeState(core, id, "pause", core.driver.capabilities.pause, async (container) => {
     const { state } = container;
     if (state.kind !== "running") throw container.wrongState("pause", "running");
-    await state.handle.pause?.();
+    await attempt(`cannot pause container "${id}"`, () => state.handle.pause?.());
     // It may have exited while the driver froze it: then it is stopped and stays so.
     return container.state === state ? containerPaused(state) : container.state;
   }, "container-paused");
@@ -208,7 +229,7 @@ export async function resumeContainer(core: Core, id: string): Promise<void> {
   await changeState(core, id, "resume", core.driver.capabilities.pause, async (container) => {
     const { state } = container;
     if (state.kind !== "paused") throw container.wrongState("resume", "paused");
-    await state.handle.resume?.();
+    await attempt(`cannot resume container "${id}"`, () => state.handle.resume?.());
     return container.state === state ? containerResumed(state) : container.state;
   }, "container-resumed");
 }
@@ -224,12 +245,12 @@ async function changeState(
   const { sandbox, container } = core.container(id);
   if (!supported) throw unimplemented(core, action, id);
   await container.queue.run(async () => {
-    mustExist(container);
+    container.mustExist();
     const next = await change(container);
     if (next === container.state) return;
     container.state = next;
     core.emit(sandbox, { kind: event, containerId: id });
-    core.saveLater(sandbox);
+    await core.saveForNext(sandbox);
   });
 }
 
@@ -242,17 +263,11 @@ export async function updateContainer(
   const { container } = core.container(id);
   if (!core.driver.capabilities.updateContainer) throw unimplemented(core, "update", id);
   await container.queue.run(async () => {
-    mustExist(container);
+    container.mustExist();
     const { state } = container;
     if (state.kind === "stopped") throw container.wrongState("update", "created or running");
-    await state.handle.update?.(resources);
+    await attempt(`cannot update container "${id}"`, () => state.handle.update?.(resources));
   });
-}
-
-/** @throws SandboxError `NotFound` where the container was deleted while the caller waited. */
-export function mustExist(container: Container): void {
-  if (!container.deleted) return;
-  throw new SandboxError("NotFound", `container "${container.spec.id}" not found`);
 }
 
 function unimplemented(core: Core, action: string, id: string): SandboxError {

@@ -14,6 +14,7 @@ import { recordOf } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { ContainerSpec } from "./spec.ts";
 import type { Store } from "./store.ts";
+import { type Snapshot, Writer } from "./writer.ts";
 
 /** Where the time comes from. */
 export interface Clock {
@@ -29,18 +30,27 @@ export interface LifecycleLog {
 
 /** The most of everything that one sandboxer takes on. */
 export interface Limits {
+  /** Sandboxes of the sandboxer, whatever their state. */
   readonly sandboxes: number;
+  /** Containers of one sandbox, those that are being made included. */
   readonly containersPerSandbox: number;
+  /** Execs of one container that were not deleted. */
   readonly execsPerContainer: number;
 }
 
 /** What a sandboxer is made of. */
 export interface SandboxerOptions {
+  /** The kind of sandbox. */
   readonly driver: Driver;
+  /** Where state is kept. */
   readonly store: Store;
+  /** What makes and unmakes root file systems. */
   readonly mounter: Mounter;
+  /** The time; the machine's unless given. */
   readonly clock?: Clock;
+  /** Where notes go; nowhere unless given. */
   readonly log?: LifecycleLog;
+  /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
 }
 
@@ -52,45 +62,62 @@ const DEFAULT_LIMITS: Limits = {
 
 /** A container with the sandbox it is in. */
 export interface Located {
+  /** The sandbox that the container is in. */
   readonly sandbox: Sandbox;
+  /** The container. */
   readonly container: Container;
 }
 
 /** The shared middle of the orchestrator. */
 export class Core {
+  /** The kind of sandbox. */
   readonly driver: Driver;
+  /** What makes and unmakes root file systems. */
   readonly mounter: Mounter;
+  /** The time. */
   readonly clock: Clock;
+  /** Where notes go. */
   readonly log: LifecycleLog;
+  /** The most of everything. */
   readonly limits: Limits;
   /** Every sandbox by id. */
   readonly sandboxes = new Map<string, Sandbox>();
-  /** The sandbox of every container, also of those that are being made. */
+  /**
+   * The sandbox of every container, also of those that are being made, and of those that are gone
+   * and still in the store: an id is free when no record has it, or a crash would bring back two.
+   */
   readonly owners = new Map<string, Sandbox>();
   /** Containers that are being made, by sandbox. */
   readonly creating = new Map<Sandbox, Map<string, ContainerSpec>>();
   /** Set when the process is about to go: nothing new is begun. */
   closed: SandboxError | undefined;
-  readonly #store: Store;
+  /** Where records are, for recovery to read; {@link save} writes. */
+  readonly store: Store;
+  readonly #writer: Writer;
   readonly #listeners = new Set<EventListener>();
-  readonly #writes = new Map<
-    Sandbox,
-    { running: Promise<void>; next: Promise<void> | undefined }
-  >();
 
-  /** @param options See {@link SandboxerOptions}. */
+  /**
+   * Puts the parts together; nothing happens yet.
+   *
+   * @param options See {@link SandboxerOptions}.
+   */
   constructor(options: SandboxerOptions) {
     this.driver = options.driver;
     this.mounter = options.mounter;
     this.clock = options.clock ?? Date;
     this.log = options.log ?? { warn: () => undefined };
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#store = options.store;
+    this.store = options.store;
+    this.#writer = new Writer(
+      options.store,
+      (id) => this.#snapshot(id),
+      (id, error) => this.#warn(id, error),
+    );
   }
 
-  /** The store, for recovery. */
-  get store(): Store {
-    return this.#store;
+  /** How many listeners there are. */
+  get listeners(): number {
+    return this.#listeners.size;
   }
 
   /**
@@ -149,65 +176,76 @@ export class Core {
   }
 
   /**
-   * Writes a sandbox's record as it will be when the write begins. Writes of one sandbox never
-   * overlap, and those that wait are one.
+   * Writes a sandbox's record as it will be when the write begins.
    *
    * @throws SandboxError what the store throws, `ResourceExhausted` on a full disk.
    */
   save(sandbox: Sandbox): Promise<void> {
-    const writing = this.#writes.get(sandbox);
-    if (writing === undefined) {
-      const entry: { running: Promise<void>; next: Promise<void> | undefined } = {
-        running: Promise.resolve(),
-        next: undefined,
-      };
-      entry.running = this.#write(sandbox);
-      this.#writes.set(sandbox, entry);
-      return entry.running;
-    }
-    writing.next ??= writing.running.catch(() => undefined).then(() => {
-      const next = this.#write(sandbox);
-      this.#writes.set(sandbox, { running: next, next: undefined });
-      return next;
-    });
-    return writing.next;
-  }
-
-  async #write(sandbox: Sandbox): Promise<void> {
-    try {
-      if (sandbox.deleted) {
-        await this.#store.delete(sandbox.spec.id);
-      } else {
-        const creating = this.creating.get(sandbox)?.values() ?? [];
-        await this.#store.put(recordOf(sandbox, [...creating]));
-      }
-    } finally {
-      // Whoever waited for this write has been given `next`, which takes the place over.
-      if (this.#writes.get(sandbox)?.next === undefined) this.#writes.delete(sandbox);
-    }
+    return this.#writer.save(sandbox.spec.id);
   }
 
   /**
    * Writes a record without anybody waiting for it: for what has happened already and cannot be
-   * refused any more (an exit). The next write brings the record up to date if this one fails.
+   * refused any more (an exit). Where it fails it is repeated when the store works again.
    */
   saveLater(sandbox: Sandbox): void {
-    if (sandbox.deleted) return;
-    this.save(sandbox).catch((error: unknown) =>
-      this.log.warn("cannot store state", { sandbox: sandbox.spec.id, error: String(error) })
-    );
+    if (!sandbox.deleted && !sandbox.recovering) this.#writer.saveLater(sandbox.spec.id);
   }
 
-  /** Resolves when no write is under way. */
-  async written(): Promise<void> {
-    while (this.#writes.size > 0) {
-      const writes = [...this.#writes.values()].map((entry) => entry.next ?? entry.running);
-      await Promise.allSettled(writes);
+  /**
+   * Writes what has happened and cannot be refused any more before the caller is told of it, where
+   * containers outlive this process: the next one must not know less than the caller does. Where
+   * they do not, nobody waits for the disk.
+   */
+  async saveForNext(sandbox: Sandbox): Promise<void> {
+    if (this.driver.capabilities.adoptContainers) await this.saveQuietly(sandbox);
+    else this.saveLater(sandbox);
+  }
+
+  /** Writes what cannot be refused any more; where that fails it is repeated later. */
+  async saveQuietly(sandbox: Sandbox): Promise<void> {
+    if (sandbox.deleted) return;
+    try {
+      await this.save(sandbox);
+    } catch (error) {
+      this.#warn(sandbox.spec.id, error);
     }
+  }
+
+  #warn(id: string, error: unknown): void {
+    this.log.warn("cannot store state", { sandbox: id, error: String(error) });
+  }
+
+  /** Repeats writes that failed, once, and resolves when none is under way. */
+  written(): Promise<void> {
+    return this.#writer.flush();
+  }
+
+  /** How many sandboxes are not in the store as they are in memory, as far as is known. */
+  get unwritten(): number {
+    return this.#writer.pending;
+  }
+
+  #snapshot(id: string): Snapshot {
+    const sandbox = this.sandboxes.get(id);
+    if (sandbox === undefined) return { record: undefined, stored: () => undefined };
+    const creating = [...this.creating.get(sandbox)?.values() ?? []];
+    const released = [...sandbox.released];
+    return {
+      record: sandbox.deleted ? undefined : recordOf(sandbox, creating),
+      stored: () => {
+        for (const containerId of released) {
+          sandbox.released.delete(containerId);
+          this.owners.delete(containerId);
+        }
+      },
+    };
   }
 }
 
 /** An event without what {@link Core.emit} adds. */
-export type EventOf = DistributiveOmit<LifecycleEvent, "namespace" | "sandboxId" | "at">;
+export type EventOf = WithoutCommon<LifecycleEvent>;
 
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+/** Each of several kinds of event without what all of them have. */
+export type WithoutCommon<E> = E extends unknown ? Omit<E, "namespace" | "sandboxId" | "at">
+  : never;

@@ -2,8 +2,9 @@
  * What a kind of sandbox implements. A driver gives effects, not state: it starts and stops things
  * and says when they ended; which state they are in is the lifecycle's to know.
  *
- * Rules for every call: it finishes or fails in bounded time once its signal is aborted; a call that
- * fails leaves nothing behind; `stop` and `delete` may be called more than once.
+ * Rules for every call: it finishes or fails in bounded time, one with a signal at the latest once
+ * that is aborted; a call that fails leaves nothing behind, except that a `stop` or `delete` that
+ * failed is called again. `stop` and `delete` may be called more than once.
  *
  * @module
  */
@@ -38,6 +39,7 @@ export interface Capabilities {
 export interface Driver {
   /** `wasm`, `vmm` or `quark`; also the name in logs and metrics. */
   readonly kind: string;
+  /** What the kind can do beyond the least. */
   readonly capabilities: Capabilities;
   /**
    * Starts a sandbox.
@@ -47,7 +49,8 @@ export interface Driver {
    */
   start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle>;
   /**
-   * Takes a sandbox over from an earlier sandboxer process.
+   * Takes a sandbox over from an earlier sandboxer process. Where this throws, nothing has changed:
+   * it is called again before the sandbox is deleted.
    *
    * @param sandbox What the store says of it.
    * @returns The sandbox and those of its containers that still run, or undefined when it is gone;
@@ -58,22 +61,38 @@ export interface Driver {
   validate?(spec: ContainerSpec): void;
 }
 
-/** What recovery knows of a sandbox: its spec and what its handle left in `record`. */
+/**
+ * What recovery knows of a sandbox: its spec and what its handle left in `record`. A record is null
+ * where the earlier process ended before it could store it: then only the spec says what to look for.
+ */
 export interface AdoptableSandbox {
+  /** The sandbox as it was asked for. */
   readonly spec: SandboxSpec;
+  /** What its handle left; null where nothing was stored. */
   readonly record: Json;
+  /** Its containers, each as it was asked for and with what its handle left. */
   readonly containers: readonly { readonly spec: ContainerSpec; readonly record: Json }[];
 }
 
-/** A sandbox that was taken over. Containers that are not in the map are dead. */
+/** A sandbox that was taken over. Containers that are not in the map are dead and released. */
 export interface AdoptedSandbox {
+  /** The sandbox. */
   readonly handle: SandboxHandle;
+  /** Its containers that are not dead, by id. */
   readonly containers: ReadonlyMap<string, AdoptedContainer>;
 }
 
-/** A running container that was taken over, with its running processes (init under the empty id). */
+/**
+ * A container that was taken over, with its processes (init under the empty id). Without an init
+ * process it was never started; one that ended while nobody watched is either given all the same,
+ * and its `exited` settles at once, or its whole container is dead.
+ */
 export interface AdoptedContainer {
+  /** The container. */
   readonly handle: ContainerHandle;
+  /** Whether it is frozen; where the driver cannot tell, the store's word is taken. */
+  readonly paused?: boolean;
+  /** By exec id, the init process under the empty one. */
   readonly processes: ReadonlyMap<string, ProcessHandle>;
 }
 
@@ -89,6 +108,7 @@ export interface SandboxHandle {
   createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle>;
   /** Changes limits; only called where `capabilities.updateSandbox`. */
   update?(resources: ResourceSpec): Promise<void>;
+  /** What it uses now. */
   stats(): Promise<Stats>;
   /**
    * Ends the sandbox with all it holds and releases everything. `exited` settles before it returns.
@@ -102,7 +122,7 @@ export interface SandboxHandle {
 export interface ContainerHandle {
   /** What {@link Driver.adopt} needs later; plain JSON. */
   readonly record: Json;
-  /** Starts the init process. Called once. */
+  /** Starts the init process. Called again only where it failed. */
   start(signal: AbortSignal): Promise<ProcessHandle>;
   /** Starts another process; only called where `capabilities.exec`. */
   exec?(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle>;
@@ -114,6 +134,7 @@ export interface ContainerHandle {
   update?(resources: ResourceSpec): Promise<void>;
   /** Process ids (thread ids for in-process guests) that run now. */
   pids(): Promise<readonly number[]>;
+  /** What it uses now; after its end, what it used. */
   stats(): Promise<Stats>;
   /** Kills what still runs and releases everything. */
   delete(): Promise<void>;

@@ -54,8 +54,10 @@ export class SandboxError extends Error {
   override readonly name = "SandboxError";
 
   /**
+   * Makes an error.
+   *
    * @param code What kind of failure this is; decides the status on the wire.
-   * @param message Sentence case, no full stop, the failed action first.
+   * @param message Lower case like the messages it may be put behind, no full stop, the failed action first.
    * @param options `cause`: the error below this one; `context`: facts for logs.
    */
   constructor(
@@ -97,6 +99,42 @@ function codeOf(thrown: unknown): ErrorCode | undefined {
     return "ResourceExhausted";
   }
   return undefined;
+}
+
+/**
+ * Calls the world below the lifecycle (driver, mounter, store); what goes wrong there comes out as a
+ * SandboxError that names the action.
+ *
+ * @param action What is being done, such as `cannot stop sandbox "a"`.
+ * @param effect The call.
+ * @param signal The signal that the call was given: once it is aborted, that is why it failed.
+ * @throws SandboxError as the effect threw it; else `Cancelled` or `DeadlineExceeded` on abort; else
+ *   a code by the kind of error. A missing or existing file below is `Internal`: the caller would
+ *   take `NotFound` for an answer about its sandbox.
+ */
+export async function attempt<T>(
+  action: string,
+  effect: () => T | Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  try {
+    return await effect();
+  } catch (thrown) {
+    if (thrown instanceof SandboxError) throw thrown;
+    if (signal?.aborted === true) throw abortError(signal, action);
+    const error = SandboxError.from(thrown, action);
+    if (error.code !== "NotFound" && error.code !== "AlreadyExists") throw error;
+    throw new SandboxError("Internal", error.message, { cause: thrown });
+  }
+}
+
+/**
+ * Gives up where the caller has done so.
+ *
+ * @throws SandboxError see {@link abortError}.
+ */
+export function throwIfAborted(signal: AbortSignal | undefined, action: string): void {
+  if (signal?.aborted === true) throw abortError(signal, action);
 }
 
 /**

@@ -12,21 +12,27 @@ import { Waiters } from "./waiters.ts";
 
 /** Not started yet. */
 export interface ProcessCreated {
+  /** The state. */
   readonly kind: "created";
 }
 
 /** Running, or frozen with its container. */
 export interface ProcessRunning {
+  /** The state. */
   readonly kind: "running";
+  /** Its process id, or thread id. */
   readonly pid: number;
+  /** The driver's. */
   readonly handle: ProcessHandle;
 }
 
 /** Ended; the exit never changes again. */
 export interface ProcessExited {
+  /** The state. */
   readonly kind: "exited";
   /** 0 where it never ran. */
   readonly pid: number;
+  /** How it ended. */
   readonly exit: Exit;
 }
 
@@ -43,6 +49,11 @@ export function processExited(from: ProcessCreated | ProcessRunning, exit: Exit)
   return { kind: "exited", pid: from.kind === "running" ? from.pid : 0, exit };
 }
 
+/** How recovery brings a process back that had ended. */
+export function processRestored(pid: number, exit: Exit): ProcessExited {
+  return { kind: "exited", pid, exit };
+}
+
 /** The cell that holds a process's current state, and those who wait for its exit. */
 export class Process {
   /** The one mutable thing: the current state. */
@@ -53,6 +64,8 @@ export class Process {
   readonly exits = new Waiters<Exit>();
 
   /**
+   * A process that was not started.
+   *
    * @param execId Empty for the init process.
    * @param stdio Where its standard streams go.
    * @param exec What to run; undefined for the init process, whose container says it.
@@ -81,6 +94,16 @@ export class Process {
       "FailedPrecondition",
       `cannot ${action} ${this.label(containerId)}: it is ${this.state.kind}, expected created`,
     );
+  }
+
+  /**
+   * The state, if the process has ended.
+   *
+   * @throws SandboxError `Internal`
+   */
+  mustHaveExited(containerId: string): ProcessExited {
+    if (this.state.kind === "exited") return this.state;
+    throw new SandboxError("Internal", `${this.label(containerId)} has no exit`);
   }
 
   /**

@@ -5,23 +5,15 @@
  */
 
 import { type Container, containerRunning } from "./container.ts";
-import {
-  mustExist,
-  mustHaveTerminals,
-  recordExit,
-  releaseContainer,
-} from "./container_operations.ts";
-import type { Core } from "./core.ts";
+import { mustHaveTerminals, releaseContainer } from "./container_operations.ts";
+import type { Core, Located } from "./core.ts";
 import type { ContainerHandle, ProcessHandle } from "./driver.ts";
-import { abortError, SandboxError } from "./errors.ts";
+import { attempt, SandboxError, throwIfAborted } from "./errors.ts";
+import { exitOf, followExit, recordExit, SIGKILL } from "./exits.ts";
 import { checkId } from "./ids.ts";
 import { Process, processRunning } from "./process.ts";
-import type { Sandbox } from "./sandbox.ts";
 import { linkSignals } from "./signals.ts";
-import type { ExecSpec, Exit } from "./spec.ts";
-
-/** signal(7). */
-const SIGKILL = 9;
+import { type ExecSpec, type Exit, KILLED_STATUS } from "./spec.ts";
 /** The highest signal number on Linux. */
 const SIGNAL_MAX = 64;
 
@@ -41,7 +33,7 @@ export async function addExec(core: Core, containerId: string, spec: ExecSpec): 
   }
   if (spec.stdio.terminal) mustHaveTerminals(core, `exec "${spec.id}"`);
   await container.queue.run(() => {
-    mustExist(container);
+    container.mustExist();
     if (container.state.kind !== "running") throw container.wrongState("exec in", "running");
     if (container.execs.has(spec.id)) {
       throw new SandboxError(
@@ -58,6 +50,7 @@ export async function addExec(core: Core, containerId: string, spec: ExecSpec): 
     }
     container.execs.set(spec.id, new Process(spec.id, spec.stdio, spec));
     core.emit(sandbox, { kind: "exec-added", containerId, spec });
+    core.saveLater(sandbox);
     return Promise.resolve();
   });
 }
@@ -74,25 +67,36 @@ export async function startProcess(
   signal?: AbortSignal,
 ): Promise<number> {
   core.mustBeOpen();
-  const { sandbox, container } = core.container(containerId);
+  const located = core.container(containerId);
+  const { sandbox, container } = located;
   const process = container.process(execId);
   return await container.queue.run(async () => {
-    mustExist(container);
+    core.mustBeOpen();
+    container.mustExist();
     process.mustBeCreated("start", containerId);
     const handle = startable(container, process);
     const starting = new AbortController();
     using linked = linkSignals(signal, starting.signal, sandbox.life.signal);
     process.starting = starting;
     try {
-      if (linked.signal.aborted) throw abortError(linked.signal, "start");
-      const started = await launch(handle, process, linked.signal);
-      return await adoptStarted(core, sandbox, container, process, started);
-    } catch (error) {
-      throw SandboxError.from(error, `cannot start ${process.label(containerId)}`);
+      return await sandbox.make(bringUp(core, located, process, handle, linked.signal));
     } finally {
       process.starting = undefined;
     }
   });
+}
+
+async function bringUp(
+  core: Core,
+  located: Located,
+  process: Process,
+  container: ContainerHandle,
+  signal: AbortSignal,
+): Promise<number> {
+  const action = `cannot start ${process.label(located.container.spec.id)}`;
+  throwIfAborted(signal, action);
+  const handle = await attempt(action, () => launch(container, process, signal), signal);
+  return await adoptStarted(core, located, process, handle);
 }
 
 function startable(container: Container, process: Process): ContainerHandle {
@@ -118,54 +122,27 @@ function launch(
 /** What the driver has started is ours from here on, unless it was killed in the meantime. */
 async function adoptStarted(
   core: Core,
-  sandbox: Sandbox,
-  container: Container,
+  { sandbox, container }: Located,
   process: Process,
   handle: ProcessHandle,
 ): Promise<number> {
+  const containerId = container.spec.id;
   const { state } = process;
   if (state.kind !== "created") {
-    await handle.kill(SIGKILL);
-    await handle.exited;
-    throw new SandboxError("FailedPrecondition", "it was killed while it started");
+    const action = `cannot start ${process.label(containerId)}`;
+    await attempt(action, () => handle.kill(SIGKILL));
+    await exitOf(core, handle.exited);
+    throw new SandboxError("FailedPrecondition", `${action}: it was killed while it started`);
   }
   process.state = processRunning(state, handle);
   if (process === container.init && container.state.kind === "created") {
     container.state = containerRunning(container.state);
   }
-  core.emit(sandbox, {
-    kind: "process-started",
-    containerId: container.spec.id,
-    execId: process.execId,
-    pid: handle.pid,
-  });
-  core.saveLater(sandbox);
+  const { execId } = process;
+  core.emit(sandbox, { kind: "process-started", containerId, execId, pid: handle.pid });
   followExit(core, sandbox, container, process, handle);
+  await core.saveForNext(sandbox);
   return handle.pid;
-}
-
-/** Records a process's exit when the driver tells it; the execs of a dead init die with it. */
-export function followExit(
-  core: Core,
-  sandbox: Sandbox,
-  container: Container,
-  process: Process,
-  handle: ProcessHandle,
-): void {
-  handle.exited.then((exit) => {
-    recordExit(core, sandbox, container, process, exit);
-    if (process !== container.init) return;
-    for (const exec of container.execs.values()) {
-      if (exec.state.kind !== "running") continue;
-      exec.state.handle.kill(SIGKILL).catch((error: unknown) =>
-        core.log.warn("cannot kill an exec of a stopped container", {
-          container: container.spec.id,
-          exec: exec.execId,
-          error: String(error),
-        })
-      );
-    }
-  });
 }
 
 /**
@@ -187,20 +164,21 @@ export async function killProcess(
       `cannot kill container "${containerId}": signal ${signal}, expected 0 to ${SIGNAL_MAX}`,
     );
   }
-  const { sandbox, container } = core.container(containerId);
-  const process = container.process(execId);
-  if (all && execId === "") {
-    const execs = [...container.execs.values()].filter((exec) => exec.state.kind === "running");
-    await Promise.all(
-      execs.map((exec) => signalProcess(core, { sandbox, container }, exec, signal)),
-    );
-  }
-  await signalProcess(core, { sandbox, container }, process, signal);
+  const located = core.container(containerId);
+  const process = located.container.process(execId);
+  const execs = all && execId === "" ? [...located.container.execs.values()] : [];
+  const targets = [...execs.filter((exec) => exec.state.kind === "running"), process];
+  // One that cannot be reached does not keep the signal from the others; the last is the one asked for.
+  const results = await Promise.allSettled(
+    targets.map((target) => signalProcess(core, located, target, signal)),
+  );
+  const failed = results.findLast((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 async function signalProcess(
   core: Core,
-  { sandbox, container }: { sandbox: Sandbox; container: Container },
+  { sandbox, container }: Located,
   process: Process,
   signal: number,
 ): Promise<void> {
@@ -209,15 +187,19 @@ async function signalProcess(
     if (signal === 0) return;
     const exit: Exit = { status: 128 + signal, at: core.clock.now(), reason: "signaled" };
     recordExit(core, sandbox, container, process, exit);
+    await core.saveForNext(sandbox);
     return;
   }
-  await process.mustBeRunning("kill", container.spec.id).handle.kill(signal);
+  const { handle } = process.mustBeRunning("kill", container.spec.id);
+  const action = `cannot kill ${process.label(container.spec.id)}`;
+  await attempt(action, () => handle.kill(signal));
 }
 
 /** What a deleted process leaves: its pid and its exit. */
 export interface DeletedProcess {
   /** 0 where it never ran. */
   readonly pid: number;
+  /** How it ended. */
   readonly exit: Exit;
 }
 
@@ -227,45 +209,45 @@ export async function deleteProcess(
   containerId: string,
   execId: string,
 ): Promise<DeletedProcess> {
-  const { sandbox, container } = core.container(containerId);
+  const located = core.container(containerId);
+  const { sandbox, container } = located;
   const process = container.process(execId);
   return await container.queue.run(async () => {
-    mustExist(container);
-    if (container.process(execId) !== process || process.state.kind === "running") {
+    container.mustExist();
+    if (process.state.kind === "running") {
       throw new SandboxError(
         "FailedPrecondition",
         `cannot delete ${process.label(containerId)}: it is still running, kill it first`,
       );
     }
-    if (execId === "") await releaseContainer(core, sandbox, container);
-    else removeExec(core, sandbox, container, process);
-    const { state } = process;
-    if (state.kind !== "exited") {
-      throw new SandboxError(
-        "Internal",
-        `${process.label(containerId)} was deleted without an exit`,
-      );
+    if (execId === "") {
+      await releaseContainer(core, sandbox, container);
+      await core.saveQuietly(sandbox);
+    } else {
+      removeExec(core, located, process);
     }
-    const { pid, exit } = state;
-    core.emit(sandbox, { kind: "process-deleted", containerId, execId, pid, exit });
-    if (execId === "") await saveDeletion(core, sandbox);
+    const { pid, exit } = process.mustHaveExited(containerId);
     return { pid, exit };
   });
 }
 
-function removeExec(core: Core, sandbox: Sandbox, container: Container, process: Process): void {
-  const at = core.clock.now();
-  recordExit(core, sandbox, container, process, { status: 137, at, reason: "lost" });
-  container.execs.delete(process.execId);
-}
-
-async function saveDeletion(core: Core, sandbox: Sandbox): Promise<void> {
-  try {
-    if (!sandbox.deleted) await core.save(sandbox);
-  } catch (error) {
-    // The container is gone; a record that still names it is put right by the next write or start.
-    core.log.warn("cannot store state", { sandbox: sandbox.spec.id, error: String(error) });
+function removeExec(core: Core, { sandbox, container }: Located, process: Process): void {
+  if (container.execs.get(process.execId) !== process) {
+    throw new SandboxError("NotFound", `${process.label(container.spec.id)} not found`);
   }
+  const at = core.clock.now();
+  recordExit(core, sandbox, container, process, { status: KILLED_STATUS, at, reason: "lost" });
+  container.execs.delete(process.execId);
+  const { pid, exit } = process.mustHaveExited(container.spec.id);
+  const { execId } = process;
+  core.emit(sandbox, {
+    kind: "process-deleted",
+    containerId: container.spec.id,
+    execId,
+    pid,
+    exit,
+  });
+  core.saveLater(sandbox);
 }
 
 /** Sets the size of a process's terminal. */
@@ -284,11 +266,15 @@ export async function resizeTerminal(
       `cannot resize the terminal of ${process.label(containerId)}: it has none`,
     );
   }
-  await handle.resize(columns, rows);
+  const action = `cannot resize the terminal of ${process.label(containerId)}`;
+  await attempt(action, () => handle.resize?.(columns, rows));
 }
 
 /** Closes a process's standard input; one that has ended has none to close. */
 export async function closeStdin(core: Core, containerId: string, execId: string): Promise<void> {
-  const { state } = core.container(containerId).container.process(execId);
-  if (state.kind === "running") await state.handle.closeStdin();
+  const process = core.container(containerId).container.process(execId);
+  const { state } = process;
+  if (state.kind !== "running") return;
+  const action = `cannot close the standard input of ${process.label(containerId)}`;
+  await attempt(action, () => state.handle.closeStdin());
 }

@@ -14,36 +14,66 @@ import type { ContainerSpec, ExecSpec, Exit, Json, SandboxSpec } from "./spec.ts
 /** The version of the format; a record of another version is not read. */
 export const RECORD_VERSION = 1;
 
+const SANDBOX_STATES: readonly unknown[] = [
+  "created",
+  "starting",
+  "ready",
+  "stopping",
+  "stopped",
+  "failed",
+] satisfies SandboxRecord["state"][];
+
+const CONTAINER_STATES: readonly unknown[] = [
+  "creating",
+  "created",
+  "running",
+  "paused",
+  "stopped",
+] satisfies ContainerRecord["state"][];
+
 /** A process in a record. */
 export interface ProcessRecord {
   /** Empty for the init process. */
   readonly execId: string;
   /** Missing for the init process. */
   readonly exec?: ExecSpec;
+  /** The state. */
   readonly state: "created" | "running" | "exited";
+  /** 0 where it was not started. */
   readonly pid: number;
+  /** Set once it has exited. */
   readonly exit?: Exit;
 }
 
 /** A container in a record. */
 export interface ContainerRecord {
+  /** What was asked for. */
   readonly spec: ContainerSpec;
   /** `creating`: written before its root file system is mounted, so that a crash can be undone. */
   readonly state: "creating" | "created" | "running" | "paused" | "stopped";
   /** The driver's own notes, see `ContainerHandle.record`. */
   readonly driver: Json;
+  /** Its init process and its execs. */
   readonly processes: readonly ProcessRecord[];
 }
 
 /** A sandbox with its containers, as it is stored. */
 export interface SandboxRecord {
+  /** See {@link RECORD_VERSION}. */
   readonly version: typeof RECORD_VERSION;
+  /** What was asked for. */
   readonly spec: SandboxSpec;
+  /** Milliseconds since the epoch. */
   readonly createdAt: number;
+  /** The state; `ready` also while that is not told yet. */
   readonly state: "created" | "starting" | "ready" | "stopping" | "stopped" | "failed";
+  /** Set once it has stopped or failed. */
   readonly exit?: Exit;
+  /** Whether the driver may still hold something of a sandbox that has ended. */
+  readonly left: boolean;
   /** The driver's own notes, see `SandboxHandle.record`. */
   readonly driver: Json;
+  /** Its containers, those that are being made included. */
   readonly containers: readonly ContainerRecord[];
 }
 
@@ -51,13 +81,17 @@ export interface SandboxRecord {
 export function recordOf(sandbox: Sandbox, creating: readonly ContainerSpec[]): SandboxRecord {
   const { state } = sandbox;
   const handle = "handle" in state ? state.handle : undefined;
+  const left = "left" in state ? state.left : undefined;
+  // What the driver has started is stored as ready before anybody is told that it is.
+  const started = state.kind === "starting" && handle !== undefined;
   return {
     version: RECORD_VERSION,
     spec: sandbox.spec,
     createdAt: sandbox.createdAt,
-    state: state.kind,
+    state: started ? "ready" : state.kind,
     ...("exit" in state ? { exit: state.exit } : {}),
-    driver: handle?.record ?? null,
+    left: left !== undefined,
+    driver: (handle ?? left)?.record ?? null,
     containers: [
       ...[...sandbox.containers.values()].map(containerRecord),
       ...creating.map((spec): ContainerRecord => ({
@@ -114,13 +148,24 @@ export function parseRecord(text: string): SandboxRecord {
 
 /**
  * Whether a parsed value is a record. Records are written by this program into a root-only directory
- * with an atomic rename: the outline is checked, not each field.
+ * with an atomic rename: what recovery walks through is checked, not each field.
  */
 function isRecord(value: unknown): value is SandboxRecord {
-  return typeof value === "object" && value !== null &&
-    "version" in value && value.version === RECORD_VERSION &&
-    "spec" in value && typeof value.spec === "object" && value.spec !== null &&
-    "id" in value.spec && typeof value.spec.id === "string" &&
-    "state" in value && typeof value.state === "string" &&
-    "containers" in value && Array.isArray(value.containers);
+  return isObject(value) && value.version === RECORD_VERSION && hasId(value.spec) &&
+    SANDBOX_STATES.includes(value.state) && Array.isArray(value.containers) &&
+    value.containers.every(isContainerRecord);
+}
+
+function isContainerRecord(value: unknown): boolean {
+  return isObject(value) && hasId(value.spec) && isObject(value.spec.rootfs) &&
+    CONTAINER_STATES.includes(value.state) && Array.isArray(value.processes) &&
+    value.processes.every((it) => isObject(it) && typeof it.execId === "string");
+}
+
+function hasId(value: unknown): value is { readonly id: string; readonly [key: string]: unknown } {
+  return isObject(value) && typeof value.id === "string";
+}
+
+function isObject(value: unknown): value is { readonly [key: string]: unknown } {
+  return typeof value === "object" && value !== null;
 }

@@ -1,24 +1,30 @@
 /**
  * Start-up after an earlier sandboxer process: adopt what lives, mark what died with its exit where
- * that is known, clean up what nobody needs any more. Done before anything listens.
+ * that is known, clean up what nobody needs any more. Done before anything listens. What cannot be
+ * cleaned up stays visible, so that a delete tries again; nothing is dropped that may still be there.
  *
  * @module
  */
 
-import { Container, type ContainerState } from "./container.ts";
-import { recordExit } from "./container_operations.ts";
 import type { Core } from "./core.ts";
-import type { AdoptedContainer, AdoptedSandbox } from "./driver.ts";
-import { Process, processRunning } from "./process.ts";
-import { followExit } from "./process_operations.ts";
-import type { ContainerRecord, SandboxRecord } from "./record.ts";
-import { Sandbox, sandboxReady, sandboxStarting } from "./sandbox.ts";
-import { watch } from "./sandbox_operations.ts";
-import type { Exit } from "./spec.ts";
+import type { AdoptedSandbox, SandboxHandle } from "./driver.ts";
+import { attempt, SandboxError } from "./errors.ts";
+import { lost } from "./exits.ts";
+import { recoverContainers } from "./recovery_containers.ts";
+import type { SandboxRecord } from "./record.ts";
+import {
+  type Leftover,
+  Sandbox,
+  sandboxFailed,
+  sandboxReady,
+  sandboxStarting,
+  sandboxStopped,
+} from "./sandbox.ts";
+import { watch } from "./sandbox_ending.ts";
 
 /** What recovery found. */
 export interface RecoverySummary {
-  /** Sandboxes that run on. */
+  /** Sandboxes that run on, or can be started. */
   readonly adopted: number;
   /** Sandboxes that are known but have ended. */
   readonly stopped: number;
@@ -31,16 +37,15 @@ export async function recover(core: Core): Promise<RecoverySummary> {
   const { records, damaged } = await core.store.load();
   const summary = { adopted: 0, stopped: 0, removed: damaged.length };
   for (const { id, reason } of damaged) {
-    core.log.warn("stored sandbox cannot be read and was moved aside", { sandbox: id, reason });
+    core.log.warn("stored sandbox cannot be read", { sandbox: id, reason });
   }
   for (const record of records) {
-    try {
-      summary[await recoverSandbox(core, record)]++;
-    } catch (error) {
-      // One sandbox that cannot be recovered must not keep the node's other pods down.
-      core.log.warn("cannot recover sandbox", { sandbox: record.spec.id, error: String(error) });
-      summary.removed++;
-    }
+    const sandbox = new Sandbox(record.spec, record.createdAt);
+    sandbox.recovering = true;
+    core.sandboxes.set(record.spec.id, sandbox);
+    summary[await recoverSandbox(core, sandbox, record)]++;
+    sandbox.recovering = false;
+    core.saveLater(sandbox);
   }
   await core.written();
   return summary;
@@ -48,100 +53,135 @@ export async function recover(core: Core): Promise<RecoverySummary> {
 
 async function recoverSandbox(
   core: Core,
+  sandbox: Sandbox,
   record: SandboxRecord,
 ): Promise<"adopted" | "stopped" | "removed"> {
-  const adopted = record.state === "ready" || record.state === "starting" ||
-      record.state === "stopping"
-    ? await core.driver.adopt({
-      spec: record.spec,
-      record: record.driver,
-      containers: record.containers.map(({ spec, driver }) => ({ spec, record: driver })),
-    })
-    : undefined;
-  const sandbox = new Sandbox(record.spec, record.createdAt);
-  if (record.state === "starting") {
-    // Its caller has been told nothing but that the connection broke, and will not come back.
-    await adopted?.handle.stop(0);
-    sandbox.deleted = true;
-    await core.save(sandbox);
-    return "removed";
+  switch (record.state) {
+    case "created":
+      return "adopted";
+    case "starting":
+    case "failed":
+      // Its caller was told that it failed, or nothing, and will not come back.
+      return await discard(core, sandbox, record);
+    case "ready":
+      return await takeOver(core, sandbox, record);
+    case "stopping":
+    case "stopped":
+      await end(core, sandbox, record);
+      return "stopped";
   }
-  core.sandboxes.set(record.spec.id, sandbox);
-  const alive = record.state === "ready" ? adopted : undefined;
-  if (alive !== undefined) {
-    sandbox.state = sandboxReady(sandboxStarting({ kind: "created" }), alive.handle);
-    watch(core, sandbox, alive.handle);
-  } else if (record.state !== "created") {
-    await adopted?.handle.stop(0);
-    const exit = record.exit ?? lost(core);
-    sandbox.state = { kind: "stopped", exit };
-    sandbox.exits.settle(exit);
-  }
-  await recoverContainers(core, sandbox, record, alive);
-  core.saveLater(sandbox);
-  return sandbox.state.kind === "stopped" ? "stopped" : "adopted";
 }
 
-function lost(core: Core): Exit {
-  return { status: 255, at: core.clock.now(), reason: "lost", message: "lost with its sandboxer" };
-}
-
-async function recoverContainers(
+/** Takes over a sandbox that was ready; one that is gone has stopped. */
+async function takeOver(
   core: Core,
   sandbox: Sandbox,
   record: SandboxRecord,
-  alive: AdoptedSandbox | undefined,
-): Promise<void> {
-  for (const containerRecord of record.containers) {
-    const { spec } = containerRecord;
-    const adopted = alive?.containers.get(spec.id);
-    if (adopted === undefined && spec.rootfs.kind === "mounts") {
-      await core.mounter.unmount(spec.rootfs.target);
-    }
-    if (containerRecord.state === "creating") continue;
-    const container = adopted === undefined
-      ? deadContainer(core, sandbox, containerRecord)
-      : liveContainer(core, sandbox, containerRecord, adopted);
-    sandbox.containers.set(spec.id, container);
-    core.owners.set(spec.id, sandbox);
+): Promise<"adopted" | "stopped"> {
+  let adopted: AdoptedSandbox | undefined;
+  try {
+    adopted = await core.driver.adopt(adoptable(record));
+  } catch (error) {
+    // Whether it still runs is not known. For callers it has stopped, so that they replace it; what
+    // may be left of it is released when they delete it.
+    const { message } = SandboxError.from(error);
+    core.log.warn("cannot take over sandbox", { sandbox: record.spec.id, error: message });
+    await stopped(core, sandbox, record, `it could not be taken over: ${message}`, {
+      record: record.driver,
+      stop: releaser(core, record),
+    });
+    return "stopped";
   }
+  if (adopted === undefined) {
+    await stopped(core, sandbox, record, "it ended while no sandboxer watched");
+    return "stopped";
+  }
+  sandbox.state = sandboxReady(sandboxStarting({ kind: "created" }), adopted.handle);
+  await recoverContainers(core, sandbox, record.containers, { adopted, released: true });
+  watch(core, sandbox, adopted.handle);
+  return "adopted";
 }
 
-function deadContainer(core: Core, sandbox: Sandbox, record: ContainerRecord): Container {
-  const container = new Container(record.spec, { kind: "stopped", handle: undefined });
-  const exit = record.processes.find(({ execId }) => execId === "")?.exit ?? lost(core);
-  recordExit(core, sandbox, container, container.init, exit);
-  return container;
+/** Brings a sandbox that was stopped, or was being stopped, to its end. */
+async function end(core: Core, sandbox: Sandbox, record: SandboxRecord): Promise<void> {
+  const mayRun = record.state === "stopping" || record.left;
+  const left = mayRun ? await release(core, record) : undefined;
+  await stopped(core, sandbox, record, "it was being stopped when its sandboxer ended", left);
 }
 
-function liveContainer(
+async function stopped(
   core: Core,
   sandbox: Sandbox,
-  record: ContainerRecord,
-  adopted: AdoptedContainer,
-): Container {
-  const container = new Container(record.spec, liveState(record, adopted));
-  for (const { execId, exec, exit } of record.processes) {
-    if (execId !== "" && exec === undefined) continue;
-    const process = exec === undefined ? container.init : new Process(execId, exec.stdio, exec);
-    if (exec !== undefined) container.execs.set(execId, process);
-    const running = adopted.processes.get(execId);
-    if (running !== undefined) {
-      process.state = processRunning({ kind: "created" }, running);
-      followExit(core, sandbox, container, process, running);
-    } else if (exit !== undefined || container.state.kind !== "created") {
-      recordExit(core, sandbox, container, process, exit ?? lost(core));
-    }
-  }
-  return container;
+  record: SandboxRecord,
+  message: string,
+  left?: Leftover,
+): Promise<void> {
+  const exit = record.exit ?? lost(core, message);
+  await recoverContainers(core, sandbox, record.containers, { released: left === undefined });
+  sandbox.state = sandboxStopped({ kind: "created" }, exit, left);
+  sandbox.exits.settle(exit);
+  if (record.exit === undefined) core.emit(sandbox, { kind: "sandbox-stopped", exit });
 }
 
-function liveState(
-  record: ContainerRecord,
-  { handle, processes }: AdoptedContainer,
-): ContainerState {
-  if (!processes.has("")) {
-    return record.state === "created" ? { kind: "created", handle } : { kind: "stopped", handle };
+/** Removes a sandbox that was never ready; where that fails it stays as failed. */
+async function discard(
+  core: Core,
+  sandbox: Sandbox,
+  record: SandboxRecord,
+): Promise<"stopped" | "removed"> {
+  const left = await release(core, record);
+  if (left === undefined) {
+    sandbox.deleted = true;
+    core.sandboxes.delete(record.spec.id);
+    await core.save(sandbox).catch((error: unknown) =>
+      core.log.warn("cannot remove stored state", {
+        sandbox: record.spec.id,
+        error: String(error),
+      })
+    );
+    return "removed";
   }
-  return record.state === "paused" ? { kind: "paused", handle } : { kind: "running", handle };
+  const error = new SandboxError("Internal", "it was not started and could not be cleaned up");
+  const starting = sandboxStarting({ kind: "created" });
+  const failed = sandboxFailed(starting, error, core.clock.now(), left);
+  sandbox.state = failed;
+  sandbox.exits.settle(failed.exit);
+  return "stopped";
+}
+
+/**
+ * Releases what the driver may still hold of a sandbox.
+ *
+ * @returns What is left because that failed; undefined when nothing is.
+ */
+async function release(core: Core, record: SandboxRecord): Promise<Leftover | undefined> {
+  const stop = releaser(core, record);
+  try {
+    await stop(0);
+    return undefined;
+  } catch (error) {
+    core.log.warn("cannot release sandbox", { sandbox: record.spec.id, error: String(error) });
+    return { record: record.driver, stop };
+  }
+}
+
+/** A stop for a sandbox that has no handle yet: it is adopted first, once. */
+function releaser(core: Core, record: SandboxRecord): Leftover["stop"] {
+  let handle: SandboxHandle | undefined;
+  let gone = false;
+  return async (graceMs) => {
+    if (gone) return;
+    handle ??= (await core.driver.adopt(adoptable(record)))?.handle;
+    const action = `cannot stop sandbox "${record.spec.id}"`;
+    if (handle !== undefined) await attempt(action, async () => await handle?.stop(graceMs));
+    gone = true;
+  };
+}
+
+function adoptable(record: SandboxRecord): Parameters<Core["driver"]["adopt"]>[0] {
+  return {
+    spec: record.spec,
+    record: record.driver,
+    containers: record.containers.map(({ spec, driver }) => ({ spec, record: driver })),
+  };
 }

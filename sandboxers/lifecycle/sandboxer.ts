@@ -14,8 +14,9 @@ import {
   updateContainer,
 } from "./container_operations.ts";
 import { Core, type SandboxerOptions } from "./core.ts";
+import { type Counts, countsOf } from "./counts.ts";
 import type { Driver } from "./driver.ts";
-import { SandboxError } from "./errors.ts";
+import { attempt, SandboxError } from "./errors.ts";
 import type { EventListener } from "./events.ts";
 import {
   addExec,
@@ -27,17 +28,14 @@ import {
   startProcess,
 } from "./process_operations.ts";
 import { recover, type RecoverySummary } from "./recovery.ts";
-import {
-  createSandbox,
-  deleteSandbox,
-  startSandbox,
-  stopSandbox,
-  updateSandbox,
-} from "./sandbox_operations.ts";
+import { deleteSandbox, stopSandbox } from "./sandbox_ending.ts";
+import { createSandbox, startSandbox, updateSandbox } from "./sandbox_operations.ts";
 import type { ContainerSpec, ExecSpec, Exit, ResourceSpec, SandboxSpec, Stats } from "./spec.ts";
 import type { ContainerView, ProcessView, SandboxView } from "./view.ts";
 import { viewContainer, viewProcess, viewSandbox } from "./viewing.ts";
+import type { Waiters } from "./waiters.ts";
 
+export type { Counts } from "./counts.ts";
 export type { DeletedProcess } from "./process_operations.ts";
 export type { RecoverySummary } from "./recovery.ts";
 export type { Clock, LifecycleLog, Limits, SandboxerOptions } from "./core.ts";
@@ -46,7 +44,11 @@ export type { Clock, LifecycleLog, Limits, SandboxerOptions } from "./core.ts";
 export class Sandboxer {
   readonly #core: Core;
 
-  /** @param options The driver, the store and the other ports. */
+  /**
+   * A sandboxer that holds nothing yet.
+   *
+   * @param options The driver, the store and the other ports.
+   */
   constructor(options: SandboxerOptions) {
     this.#core = new Core(options);
   }
@@ -66,42 +68,47 @@ export class Sandboxer {
   }
 
   /**
-   * Creates a sandbox; nothing runs yet.
+   * Creates a sandbox; nothing runs yet. On failure, or when the signal fires, nothing stays.
    *
-   * @throws SandboxError `AlreadyExists`, `InvalidArgument`, `ResourceExhausted`, `Unavailable`
+   * @throws SandboxError `AlreadyExists`, `InvalidArgument`, `ResourceExhausted`, `Unavailable`,
+   *   `Cancelled`, `DeadlineExceeded`
    */
-  createSandbox(spec: SandboxSpec): Promise<void> {
-    return createSandbox(this.#core, spec);
+  createSandbox(spec: SandboxSpec, signal?: AbortSignal): Promise<void> {
+    return createSandbox(this.#core, spec, signal);
   }
 
   /**
-   * Starts a sandbox. On failure, or when the signal fires, all is undone and the sandbox forgotten.
+   * Starts a sandbox. On failure, or when the signal fires, all is undone and the sandbox forgotten;
+   * only where undoing fails it stays as failed, to be deleted.
    *
    * @throws SandboxError `NotFound`, `FailedPrecondition`, `Cancelled`, `DeadlineExceeded`, or what
    *   the driver throws.
    */
-  async startSandbox(id: string, signal?: AbortSignal): Promise<SandboxView> {
-    await startSandbox(this.#core, id, signal);
-    return this.sandbox(id);
+  startSandbox(id: string, signal?: AbortSignal): Promise<SandboxView> {
+    return startSandbox(this.#core, id, signal);
   }
 
   /**
    * Stops a sandbox with all it runs. Stopping a stopped one succeeds.
    *
    * @param graceMs How long its processes may take to end by themselves, in milliseconds.
+   * @param signal Gives up while other calls for the sandbox are in front; a stop that has begun is
+   *   finished.
    * @throws SandboxError `NotFound`, or what the driver throws; then it can be stopped again.
    */
-  stopSandbox(id: string, graceMs: number): Promise<void> {
-    return stopSandbox(this.#core, id, graceMs);
+  stopSandbox(id: string, graceMs: number, signal?: AbortSignal): Promise<void> {
+    return stopSandbox(this.#core, id, graceMs, signal);
   }
 
   /**
    * Deletes a sandbox, stopping it first where it still runs.
    *
+   * @param signal Gives up while other calls for the sandbox are in front; a delete that has begun
+   *   is finished.
    * @throws SandboxError `NotFound`, or what the driver throws; then it can be deleted again.
    */
-  deleteSandbox(id: string): Promise<void> {
-    return deleteSandbox(this.#core, id);
+  deleteSandbox(id: string, signal?: AbortSignal): Promise<void> {
+    return deleteSandbox(this.#core, id, signal);
   }
 
   /**
@@ -111,7 +118,8 @@ export class Sandboxer {
    *   process goes away, so that the caller asks the next one.
    */
   async waitSandbox(id: string, signal?: AbortSignal): Promise<Exit> {
-    return await this.#core.sandbox(id).exits.wait(`wait for sandbox "${id}"`, signal);
+    const { exits } = this.#core.sandbox(id);
+    return await this.#open(exits).wait(`wait for sandbox "${id}"`, signal);
   }
 
   /**
@@ -143,7 +151,9 @@ export class Sandboxer {
    * @throws SandboxError `NotFound`, `FailedPrecondition`
    */
   async sandboxStats(id: string): Promise<Stats> {
-    return await this.#core.sandbox(id).mustBeReady("measure").stats();
+    const sandbox = this.#core.sandbox(id);
+    const handle = sandbox.mustBeReady("measure");
+    return await attempt(`cannot measure ${sandbox.label}`, () => handle.stats());
   }
 
   /**
@@ -199,7 +209,7 @@ export class Sandboxer {
    */
   async waitProcess(containerId: string, execId: string, signal?: AbortSignal): Promise<Exit> {
     const process = this.#core.container(containerId).container.process(execId);
-    return await process.exits.wait(`wait for ${process.label(containerId)}`, signal);
+    return await this.#open(process.exits).wait(`wait for ${process.label(containerId)}`, signal);
   }
 
   /**
@@ -268,7 +278,9 @@ export class Sandboxer {
    */
   async pids(containerId: string): Promise<readonly number[]> {
     const { state } = this.#core.container(containerId).container;
-    return state.kind === "stopped" ? [] : await state.handle.pids();
+    if (state.kind === "stopped") return [];
+    const action = `cannot list the processes of container "${containerId}"`;
+    return await attempt(action, () => state.handle.pids());
   }
 
   /**
@@ -280,7 +292,7 @@ export class Sandboxer {
     const { container } = this.#core.container(containerId);
     const { handle } = container.state;
     if (handle === undefined) throw container.wrongState("measure", "running");
-    return await handle.stats();
+    return await attempt(`cannot measure container "${containerId}"`, () => handle.stats());
   }
 
   /**
@@ -308,10 +320,16 @@ export class Sandboxer {
     return this.#core.subscribe(listener);
   }
 
+  /** How much it holds at this moment, for metrics. */
+  counts(): Counts {
+    return countsOf(this.#core);
+  }
+
   /**
    * Gets ready to leave: takes on nothing new, answers open waits with `Unavailable` (so that
    * containerd asks the next process), and waits for the state to be written. What runs is left
-   * alone.
+   * alone, and so are calls under way: what they leave half done the next process takes over or
+   * cleans up. As long as the disk takes for a write: a caller that cannot wait bounds it.
    */
   async close(): Promise<void> {
     const core = this.#core;
@@ -327,5 +345,11 @@ export class Sandboxer {
       }
     }
     await core.written();
+  }
+
+  /** Has waits that come after {@link close} turned away; an exit that is known still answers. */
+  #open<T>(waiters: Waiters<T>): Waiters<T> {
+    if (this.#core.closed !== undefined) waiters.fail(this.#core.closed);
+    return waiters;
   }
 }

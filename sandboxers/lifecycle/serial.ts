@@ -14,7 +14,7 @@ export class Serial {
   #last: Promise<unknown> = Promise.resolve();
   #pending = 0;
 
-  /** Operations that run or wait. */
+  /** How many operations run or wait. */
   get pending(): number {
     return this.#pending;
   }
@@ -28,6 +28,14 @@ export class Serial {
     if (this.#pending >= PENDING_MAX) {
       throw new SandboxError("ResourceExhausted", "too many operations wait for the same object");
     }
+    return await this.runAlways(operation);
+  }
+
+  /**
+   * Like {@link run}, also where too many wait: for what has happened already and cannot be turned
+   * away. Only for what happens a bounded number of times.
+   */
+  async runAlways<T>(operation: () => Promise<T>): Promise<T> {
     this.#pending++;
     const result = this.#last.then(operation);
     this.#last = result.catch(() => undefined);
@@ -36,10 +44,5 @@ export class Serial {
     } finally {
       this.#pending--;
     }
-  }
-
-  /** Resolves when nothing runs or waits any more. */
-  async idle(): Promise<void> {
-    while (this.#pending > 0) await this.#last;
   }
 }

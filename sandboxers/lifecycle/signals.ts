@@ -7,6 +7,7 @@
 
 /** A signal that follows others until it is disposed of. */
 export interface LinkedSignal extends Disposable {
+  /** Aborts with the first of the others. */
   readonly signal: AbortSignal;
 }
 

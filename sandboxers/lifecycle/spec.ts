@@ -55,12 +55,17 @@ export interface SandboxSpec {
   readonly name: string;
   /** Hostname inside; empty for the host's. */
   readonly hostname: string;
+  /** Where its network lives. */
   readonly network: NetworkSpec;
+  /** How names are looked up in it. */
   readonly dns: DnsSpec;
   /** The pod's cgroup below each hierarchy's root, such as `/kubepods/pod1`; empty for none. */
   readonly cgroupParent: string;
+  /** Limits of the whole sandbox. */
   readonly resources: ResourceSpec;
+  /** The pod's labels. */
   readonly labels: Readonly<Record<string, string>>;
+  /** The pod's annotations. */
   readonly annotations: Readonly<Record<string, string>>;
 }
 
@@ -74,8 +79,11 @@ export type StreamSpec =
 
 /** The standard streams of a process. */
 export interface StdioSpec {
+  /** Standard input. */
   readonly stdin: StreamSpec;
+  /** Standard output. */
   readonly stdout: StreamSpec;
+  /** Standard error. */
   readonly stderr: StreamSpec;
   /** Whether the process wants a terminal; then stdout carries both outputs. */
   readonly terminal: boolean;
@@ -89,6 +97,7 @@ export interface ProcessSpec {
   readonly env: readonly string[];
   /** Working directory inside, absolute. */
   readonly cwd: string;
+  /** Who it runs as. */
   readonly user: {
     readonly uid: number;
     readonly gid: number;
@@ -102,6 +111,7 @@ export interface BindMountSpec {
   readonly source: string;
   /** Path inside the container, absolute. */
   readonly destination: string;
+  /** Whether it cannot be written to. */
   readonly readonly: boolean;
 }
 
@@ -109,7 +119,9 @@ export interface BindMountSpec {
 export interface RootfsMount {
   /** `overlay` or `bind`. */
   readonly type: string;
+  /** What is mounted, in the terms of its type. */
   readonly source: string;
+  /** Mount options, as in mount(8). */
   readonly options: readonly string[];
 }
 
@@ -124,15 +136,23 @@ export type RootfsSpec =
 export interface ContainerSpec {
   /** Unique among the containers of one sandboxer. */
   readonly id: string;
+  /** The sandbox it is to run in. */
   readonly sandboxId: string;
   /** The containerd bundle directory; empty without containerd. */
   readonly bundle: string;
+  /** Where its root file system comes from. */
   readonly rootfs: RootfsSpec;
+  /** Whether its root file system cannot be written to. */
   readonly readonlyRootfs: boolean;
+  /** Its init process. */
   readonly process: ProcessSpec;
+  /** What it sees of the host. */
   readonly mounts: readonly BindMountSpec[];
+  /** Where the streams of its init process go. */
   readonly stdio: StdioSpec;
+  /** Limits of the container. */
   readonly resources: ResourceSpec;
+  /** The container's annotations. */
   readonly annotations: Readonly<Record<string, string>>;
 }
 
@@ -145,9 +165,17 @@ export function rootfsPath(rootfs: RootfsSpec): string {
 export interface ExecSpec {
   /** Unique in its container. */
   readonly id: string;
+  /** What to run. */
   readonly process: ProcessSpec;
+  /** Where its streams go. */
   readonly stdio: StdioSpec;
 }
+
+/** The status of what ended in a way nobody saw: as containerd gives it. */
+export const LOST_STATUS = 255;
+
+/** The status of a process that died with its container or sandbox: as if killed by SIGKILL. */
+export const KILLED_STATUS = 137;
 
 /** How a process or a sandbox ended. */
 export interface Exit {

@@ -8,24 +8,29 @@
 
 import type { Disk } from "./disk.ts";
 import { realDisk } from "./disk.ts";
-import { SandboxError } from "./errors.ts";
+import { attempt, SandboxError } from "./errors.ts";
 import { checkId } from "./ids.ts";
 import { parseRecord, type SandboxRecord } from "./record.ts";
 
 /** What was found in a store. */
 export interface StoreContents {
+  /** Every record that can be read. */
   readonly records: readonly SandboxRecord[];
-  /** Sandboxes whose record cannot be read, with the reason; they were moved aside. */
+  /** Sandboxes whose record cannot be read, with the reason and where it was moved to. */
   readonly damaged: readonly { readonly id: string; readonly reason: string }[];
 }
 
 /** Keeps records. Calls for one sandbox never overlap. */
 export interface Store {
-  /** Writes a record, replacing the one before. On failure the one before is still there. */
+  /** Writes a record. On failure the one before, or already the new one, is there. */
   put(record: SandboxRecord): Promise<void>;
   /** Removes a record; succeeds where there is none. */
   delete(id: string): Promise<void>;
-  /** Reads everything, once, at start-up. */
+  /**
+   * Reads everything, once, at start-up.
+   *
+   * @throws SandboxError when the state directory cannot be read.
+   */
   load(): Promise<StoreContents>;
 }
 
@@ -34,94 +39,114 @@ const TEMPORARY = "record.json.tmp";
 
 /** A store in a directory. */
 export class FileStore implements Store {
+  readonly #directory: string;
   readonly #root: string;
   readonly #aside: string;
   readonly #disk: Disk;
+  /** Sandboxes whose directory is known to be in stable storage. */
+  readonly #known = new Set<string>();
 
   /**
+   * A store that has touched nothing yet.
+   *
    * @param directory Holds `sandboxes/` and, for records that cannot be read, `damaged/`.
    * @param disk The disk; the real one unless a simulation gives another.
    */
   constructor(directory: string, disk: Disk = realDisk) {
+    this.#directory = directory;
     this.#root = `${directory}/sandboxes`;
     this.#aside = `${directory}/damaged`;
     this.#disk = disk;
   }
 
-  /** @inheritdoc */
+  /** See {@link Store.put}. */
   async put(record: SandboxRecord): Promise<void> {
     const { id } = record.spec;
     checkId("sandbox id", id);
     const directory = `${this.#root}/${id}`;
-    try {
+    await attempt(`cannot store the state of sandbox "${id}"`, async () => {
       await this.#disk.makeDirectory(directory);
       await this.#disk.writeSynced(`${directory}/${TEMPORARY}`, JSON.stringify(record));
       await this.#disk.rename(`${directory}/${TEMPORARY}`, `${directory}/${RECORD}`);
       await this.#disk.sync(directory);
-    } catch (error) {
-      throw SandboxError.from(error, `cannot store the state of sandbox "${id}"`);
-    }
+      if (this.#known.has(id)) return;
+      await this.#disk.sync(this.#root);
+      this.#known.add(id);
+    });
   }
 
-  /** @inheritdoc */
+  /** See {@link Store.delete}. */
   async delete(id: string): Promise<void> {
     checkId("sandbox id", id);
     const directory = `${this.#root}/${id}`;
-    try {
+    this.#known.delete(id);
+    await attempt(`cannot remove the state of sandbox "${id}"`, async () => {
       // The record goes first: a directory without one is rubbish to the next load, never a sandbox.
       await this.#disk.remove(`${directory}/${RECORD}`);
       await this.#disk.remove(directory);
       await this.#disk.sync(this.#root);
-    } catch (error) {
-      throw SandboxError.from(error, `cannot remove the state of sandbox "${id}"`);
-    }
+    });
   }
 
-  /** @inheritdoc */
+  /** See {@link Store.load}. */
   async load(): Promise<StoreContents> {
-    await this.#disk.makeDirectory(this.#root);
     const records: SandboxRecord[] = [];
     const damaged: { id: string; reason: string }[] = [];
-    for (const id of await this.#disk.list(this.#root)) {
-      const text = await this.#disk.read(`${this.#root}/${id}/${RECORD}`);
-      if (text === undefined) {
-        await this.#disk.remove(`${this.#root}/${id}`);
-        continue;
-      }
+    const names = await attempt("cannot read the state directory", async () => {
+      await this.#disk.makeDirectory(this.#root);
+      await this.#disk.sync(this.#directory);
+      return await this.#disk.list(this.#root);
+    });
+    for (const id of names) {
+      // One record that cannot be read must not keep the node's other pods down.
       try {
-        const record = parseRecord(text);
-        if (record.spec.id !== id) {
-          throw new SandboxError("DataLoss", `record of sandbox "${record.spec.id}" found instead`);
-        }
-        records.push(record);
+        const record = await this.#read(id);
+        if (record !== undefined) records.push(record);
       } catch (error) {
-        damaged.push({ id, reason: SandboxError.from(error).message });
-        await this.#setAside(id);
+        damaged.push({ id, reason: await this.#setAside(id, SandboxError.from(error).message) });
       }
     }
     return { records, damaged };
   }
 
-  async #setAside(id: string): Promise<void> {
-    await this.#disk.makeDirectory(this.#aside);
-    await this.#disk.remove(`${this.#aside}/${id}`);
-    await this.#disk.rename(`${this.#root}/${id}`, `${this.#aside}/${id}`);
+  /** A record; undefined where a crash left a directory without one, which is removed. */
+  async #read(id: string): Promise<SandboxRecord | undefined> {
+    const text = await this.#disk.read(`${this.#root}/${id}/${RECORD}`);
+    if (text === undefined) {
+      await this.#disk.remove(`${this.#root}/${id}`);
+      return undefined;
+    }
+    const record = parseRecord(text);
+    if (record.spec.id === id) return record;
+    throw new SandboxError("DataLoss", `record of sandbox "${record.spec.id}" found instead`);
+  }
+
+  /** Moves what cannot be read out of the way. Answers what there is to say about it. */
+  async #setAside(id: string, reason: string): Promise<string> {
+    try {
+      await this.#disk.makeDirectory(this.#aside);
+      await this.#disk.remove(`${this.#aside}/${id}`);
+      await this.#disk.rename(`${this.#root}/${id}`, `${this.#aside}/${id}`);
+      return `${reason}; moved to ${this.#aside}/${id}`;
+    } catch (error) {
+      return `${reason}; cannot move it to ${this.#aside}: ${SandboxError.from(error).message}`;
+    }
   }
 }
 
 /** A store for sandboxers that nobody restarts: the embedded ones of the command line and the SDK. */
 export class MemoryStore implements Store {
-  /** @inheritdoc */
+  /** See {@link Store.put}. */
   put(_record: SandboxRecord): Promise<void> {
     return Promise.resolve();
   }
 
-  /** @inheritdoc */
+  /** See {@link Store.delete}. */
   delete(_id: string): Promise<void> {
     return Promise.resolve();
   }
 
-  /** @inheritdoc */
+  /** See {@link Store.load}. */
   load(): Promise<StoreContents> {
     return Promise.resolve({ records: [], damaged: [] });
   }

@@ -8,7 +8,9 @@ import type { ContainerSpec, Exit, SandboxSpec, StdioSpec } from "./spec.ts";
 
 /** A sandbox as it is now. */
 export interface SandboxView {
+  /** What was asked for. */
   readonly spec: SandboxSpec;
+  /** The state. */
   readonly state: "created" | "starting" | "ready" | "stopping" | "stopped" | "failed";
   /** Milliseconds since the epoch. */
   readonly createdAt: number;
@@ -16,26 +18,33 @@ export interface SandboxView {
   readonly pid: number;
   /** Set once it is stopped or failed. */
   readonly exit?: Exit;
+  /** Its containers. */
   readonly containerIds: readonly string[];
 }
 
 /** A container as it is now. */
 export interface ContainerView {
+  /** What was asked for. */
   readonly spec: ContainerSpec;
   /** The containerd namespace of its sandbox. */
   readonly namespace: string;
+  /** The state. */
   readonly state: "created" | "running" | "paused" | "stopped";
+  /** Its execs, without the init process. */
   readonly execIds: readonly string[];
 }
 
 /** A process as it is now. */
 export interface ProcessView {
+  /** The container it is in. */
   readonly containerId: string;
   /** Empty for the init process. */
   readonly execId: string;
+  /** The state, by the names of the Task API. */
   readonly state: "created" | "running" | "paused" | "stopped";
   /** 0 before it was started. */
   readonly pid: number;
+  /** Where its streams go. */
   readonly stdio: StdioSpec;
   /** Set once it has ended. */
   readonly exit?: Exit;

@@ -5,7 +5,10 @@
  * @module
  */
 
-import { abortError, type SandboxError } from "./errors.ts";
+import { abortError, SandboxError } from "./errors.ts";
+
+/** Most that may wait for one thing; containerd needs a handful. */
+const WAITING_MAX = 10_000;
 
 interface Waiter<T> {
   resolve(value: T): void;
@@ -22,20 +25,15 @@ export class Waiters<T> {
     return this.#waiting.size;
   }
 
-  /** Whether the value is there. */
-  get settled(): boolean {
-    return this.#outcome !== undefined && "value" in this.#outcome;
-  }
-
-  /** Gives the value to all who wait and will wait. Only the first call counts. */
+  /** Gives the value to all who wait and will wait. Only the first value counts. */
   settle(value: T): void {
-    if (this.#outcome !== undefined) return;
+    if (this.#outcome !== undefined && "value" in this.#outcome) return;
     this.#outcome = { value };
     for (const waiter of this.#waiting) waiter.resolve(value);
     this.#waiting.clear();
   }
 
-  /** Turns away all who wait and will wait; a value that is there already stays. */
+  /** Turns away all who wait and, until there is a value, all who will wait. */
   fail(error: SandboxError): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = { error };
@@ -48,7 +46,8 @@ export class Waiters<T> {
    *
    * @param action What is waited for, for the message of an abort.
    * @param signal Ends the wait early.
-   * @throws SandboxError `Cancelled` or `DeadlineExceeded` on abort, or what {@link fail} was given.
+   * @throws SandboxError `Cancelled` or `DeadlineExceeded` on abort, `ResourceExhausted` when too
+   *   many wait, or what {@link fail} was given.
    */
   wait(action: string, signal?: AbortSignal): Promise<T> {
     if (this.#outcome !== undefined) {
@@ -57,6 +56,14 @@ export class Waiters<T> {
         : Promise.reject(this.#outcome.error);
     }
     if (signal?.aborted === true) return Promise.reject(abortError(signal, action));
+    if (this.#waiting.size >= WAITING_MAX) {
+      return Promise.reject(
+        new SandboxError(
+          "ResourceExhausted",
+          `cannot ${action}: ${WAITING_MAX} wait for it already`,
+        ),
+      );
+    }
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const leave = (): void => {
       this.#waiting.delete(waiter);
