@@ -1,0 +1,51 @@
+// deno-lint-ignore-file no-console -- a script talks to a person
+/**
+ * `deno task bundle`: one minified JavaScript file per program, with the native helper and the
+ * permission sets beside it, in `build/bundle/`. Run them there with
+ * `deno run -P=wasm quasaur-wasm.js`.
+ *
+ * @module
+ */
+
+import { buildNative } from "../sandboxers/wasm/native/build.ts";
+
+const OUT = "build/bundle";
+
+/** Programs: the file that is made, and what it is made of. */
+const PROGRAMS: readonly (readonly [file: string, entry: string])[] = [
+  ["quasaur-wasm.js", "sandboxers/wasm/main.ts"],
+  ["quasaur.js", "cli/main.ts"],
+];
+
+/**
+ * Bundles every program.
+ *
+ * @param outDir Where the files go; made where it is missing.
+ */
+export async function bundle(outDir: string = OUT): Promise<void> {
+  await Deno.mkdir(outDir, { recursive: true });
+  for (const [file, entry] of PROGRAMS) {
+    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["bundle", "--platform", "deno", "--minify", "-o", `${outDir}/${file}`, entry],
+    }).output();
+    if (!success) throw new Error(`cannot bundle ${entry}: ${new TextDecoder().decode(stderr)}`);
+    const { size } = await Deno.stat(`${outDir}/${file}`);
+    console.log(`${outDir}/${file}: ${Math.round(size / 1024)} KiB`);
+  }
+  await buildNative({ outDir: `${outDir}/build` });
+  await Deno.writeTextFile(`${outDir}/deno.json`, JSON.stringify(await configuration(), null, 2));
+}
+
+/** The permission sets as they are, but for the library, which lies beside the bundles. */
+async function configuration(): Promise<Record<string, unknown>> {
+  const source: unknown = JSON.parse(await Deno.readTextFile("deno.json"));
+  if (typeof source !== "object" || source === null || !("permissions" in source)) {
+    throw new Error("cannot bundle: deno.json has no permission sets");
+  }
+  const permissions: unknown = JSON.parse(
+    JSON.stringify(source.permissions).replaceAll("./sandboxers/wasm/native/build/", "./build/"),
+  );
+  return { unstable: "unstable" in source ? source.unstable : [], permissions };
+}
+
+if (import.meta.main) await bundle();

@@ -1,0 +1,134 @@
+/**
+ * What the machine must have: for what, and which Debian packages bring it.
+ *
+ * @module
+ */
+
+/** What a set-up is for. */
+export type Purpose = "demo" | "test" | "bench";
+
+/** All purposes. */
+export const PURPOSES: readonly Purpose[] = ["demo", "test", "bench"];
+
+/** A package and the oldest version that will do. */
+export interface PackageNeed {
+  /** The package's name; `{clang}` stands for the major version of the chosen clang. */
+  readonly name: string;
+  /** The oldest version that will do; any, where it is missing. */
+  readonly atLeast?: string;
+}
+
+/** The names of the requirements. */
+export type RequirementId =
+  | "containerd"
+  | "wasmedge"
+  | "cc"
+  | "wasm-cc"
+  | "ip"
+  | "cni"
+  | "runc"
+  | "busybox"
+  | "wasmedge-cli";
+
+/** Something that the machine must have. */
+export interface Requirement {
+  /** Its name here. */
+  readonly id: RequirementId;
+  /** What it is, for people. */
+  readonly title: string;
+  /** What it is needed for, for people. */
+  readonly why: string;
+  /** What it is needed for. */
+  readonly purposes: readonly Purpose[];
+  /** The Debian packages that bring it. */
+  readonly packages: readonly PackageNeed[];
+}
+
+/** The oldest containerd with the sandbox API that the sandboxers speak. */
+export const CONTAINERD_MINIMUM = "2.1";
+
+/** The oldest WasmEdge with the C API that the wasm sandboxer is written for. */
+export const WASMEDGE_MINIMUM = "0.17";
+
+/** Everything that is needed for anything. */
+export const REQUIREMENTS: readonly Requirement[] = [
+  {
+    id: "containerd",
+    title: `containerd ${CONTAINERD_MINIMUM} or newer`,
+    why: "it drives the sandboxers",
+    purposes: PURPOSES,
+    packages: [{ name: "containerd", atLeast: CONTAINERD_MINIMUM }],
+  },
+  {
+    id: "wasmedge",
+    title: `WasmEdge library ${WASMEDGE_MINIMUM} or newer`,
+    why: "it runs WebAssembly in the wasm sandboxer",
+    purposes: PURPOSES,
+    packages: [{ name: "libwasmedge0", atLeast: WASMEDGE_MINIMUM }],
+  },
+  {
+    id: "cc",
+    title: "C compiler",
+    why: "it builds the native helper of the wasm sandboxer",
+    purposes: PURPOSES,
+    packages: [{ name: "gcc" }, { name: "libc6-dev" }],
+  },
+  {
+    id: "wasm-cc",
+    title: "C compiler for WebAssembly",
+    why: "it builds the example modules",
+    purposes: PURPOSES,
+    packages: [
+      { name: "clang" },
+      { name: "lld" },
+      { name: "wasi-libc" },
+      { name: "libclang-rt-{clang}-dev-wasm32" },
+    ],
+  },
+  {
+    id: "ip",
+    title: "ip command",
+    why: "it finds a free network for test pods",
+    purposes: PURPOSES,
+    packages: [{ name: "iproute2" }],
+  },
+  {
+    id: "cni",
+    title: "CNI plugins",
+    why: "they give pods their network",
+    purposes: PURPOSES,
+    packages: [{ name: "containernetworking-plugins" }],
+  },
+  {
+    id: "runc",
+    title: "runc",
+    why: "the same tests run against it, and it is the peer of the benchmarks",
+    purposes: ["test", "bench"],
+    packages: [{ name: "runc" }],
+  },
+  {
+    id: "busybox",
+    title: "busybox",
+    why: "it fills the images of runc's containers",
+    purposes: ["test", "bench"],
+    packages: [{ name: "busybox-static" }],
+  },
+  {
+    id: "wasmedge-cli",
+    title: `wasmedge command ${WASMEDGE_MINIMUM} or newer`,
+    why: "it is a peer of the benchmarks",
+    purposes: ["bench"],
+    packages: [{ name: "wasmedge", atLeast: WASMEDGE_MINIMUM }],
+  },
+];
+
+/**
+ * The requirements of some purposes.
+ *
+ * @param purposes At least one.
+ */
+export function requirementsFor(purposes: readonly Purpose[]): Requirement[] {
+  return REQUIREMENTS.filter((requirement) =>
+    requirement.purposes.some((purpose) => purposes.includes(purpose))
+  );
+}

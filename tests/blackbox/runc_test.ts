@@ -1,0 +1,4 @@
+import { runcTarget } from "./runc_target.ts";
+import { blackBoxSuite } from "./suite.ts";
+
+blackBoxSuite(runcTarget);

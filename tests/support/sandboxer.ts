@@ -1,0 +1,168 @@
+/**
+ * Starts one of our sandboxers for a test, as its own process with its own permission set, and kills
+ * and restarts it on demand.
+ *
+ * @module
+ */
+
+import config from "../../deno.json" with { type: "json" };
+import type { LogLevel } from "../../sandboxers/log.ts";
+import { tail } from "./command.ts";
+import { ManagedProcess } from "./managed_process.ts";
+import { permissionFlags, REPOSITORY } from "./permissions.ts";
+import { waitFor } from "./wait.ts";
+
+/** Where a sandboxer lives in a bed's directory. */
+export class SandboxerPaths {
+  /**
+   * Names the paths; nothing is made.
+   *
+   * @param kind The kind of sandbox: `wasm`, `vmm` or `quark`.
+   * @param bedDirectory The directory of the bed.
+   */
+  constructor(readonly kind: string, readonly bedDirectory: string) {}
+
+  /** The runtime handler's and the proxy plugin's name. */
+  get name(): string {
+    return `quasaur-${this.kind}`;
+  }
+
+  /** Stands in for /run/quasaur. */
+  get runDirectory(): string {
+    return `${this.bedDirectory}/quasaur`;
+  }
+
+  /** The Sandbox API's socket. */
+  get socketPath(): string {
+    return `${this.runDirectory}/${this.kind}.sock`;
+  }
+
+  /** The Task API's socket. */
+  get taskSocketPath(): string {
+    return `${this.runDirectory}/${this.kind}-task.sock`;
+  }
+
+  /** The state directory. */
+  get stateDirectory(): string {
+    return `${this.runDirectory}/${this.kind}`;
+  }
+
+  /** What this bed has in the place of the system's directories. */
+  get replacements(): ReadonlyMap<string, string> {
+    return new Map([
+      ["/run/quasaur", this.runDirectory],
+      ["/run/containerd", `${this.bedDirectory}/state`],
+      ["/run/containerd/containerd.sock", `${this.bedDirectory}/containerd.sock`],
+      ["/var/lib/containerd", `${this.bedDirectory}/root`],
+    ]);
+  }
+}
+
+/** What a sandboxer process runs. */
+export interface SandboxerProgram {
+  /** The kind of sandbox: names the runtime handler, the sockets and the state directory. */
+  readonly kind: string;
+  /** The main module, below the repository's root. */
+  readonly main: string;
+  /** The permission set, as deno.json writes it. */
+  readonly permissions: Readonly<Record<string, unknown>>;
+  /** More arguments for deno, such as `--v8-flags=...`. */
+  readonly denoFlags?: readonly string[];
+}
+
+/**
+ * One of this repository's sandboxers, as its task in deno.json runs it.
+ *
+ * @param kind The kind of sandbox: `wasm`, `vmm` or `quark`.
+ */
+export function sandboxerProgram(kind: string): SandboxerProgram {
+  const { permissions = {}, tasks = {} }: {
+    readonly name: string;
+    readonly permissions?: Record<string, Record<string, unknown>>;
+    readonly tasks?: Record<string, string>;
+  } = config;
+  const set = permissions[kind];
+  if (set === undefined) {
+    throw new Error(`Cannot start quasaur-${kind}: deno.json has no permission set "${kind}"`);
+  }
+  const denoFlags = tasks[kind]?.match(/--v8-flags=\S+/g) ?? [];
+  return { kind, main: `sandboxers/${kind}/main.ts`, permissions: set, denoFlags };
+}
+
+/** A sandboxer under test. */
+export class SandboxerProcess implements AsyncDisposable {
+  /** The process; it can be killed through it. */
+  readonly process: ManagedProcess;
+
+  /**
+   * Describes a sandboxer; {@link SandboxerProcess.start} starts it.
+   *
+   * @param program What it runs.
+   * @param paths Where it lives.
+   * @param logLevel How much it logs.
+   */
+  constructor(program: SandboxerProgram, readonly paths: SandboxerPaths, logLevel: LogLevel) {
+    this.process = new ManagedProcess({
+      name: paths.name,
+      command: [Deno.execPath(), ...denoArguments(program, paths, logLevel)],
+      env: { NO_COLOR: "1" },
+      logPath: `${paths.bedDirectory}/${paths.name}.log`,
+    });
+  }
+
+  /** Starts it and waits until both its sockets take connections. */
+  async start(): Promise<void> {
+    await Deno.mkdir(this.paths.runDirectory, { recursive: true });
+    await this.process.start();
+    const { name, socketPath, taskSocketPath } = this.paths;
+    await waitFor(`${name} to listen`, async () => {
+      if (!this.process.running) return true;
+      return await accepts(socketPath) && await accepts(taskSocketPath);
+    }, { timeoutMs: 30_000 });
+    if (!this.process.running) {
+      throw new Error(`Cannot start ${name}: it ended at once\n${tail(await this.process.log())}`);
+    }
+  }
+
+  /** Stops it as systemd would, and starts it again. */
+  async restart(): Promise<void> {
+    await this.process.stop();
+    await this.start();
+  }
+
+  /** Stops it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.process.stop();
+  }
+}
+
+/** Whether somebody listens at a socket. */
+async function accepts(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The arguments that make deno the sandboxer. */
+function denoArguments(
+  program: SandboxerProgram,
+  paths: SandboxerPaths,
+  logLevel: LogLevel,
+): string[] {
+  return [
+    "run",
+    "--no-prompt",
+    ...program.denoFlags ?? [],
+    `--config=${REPOSITORY}/deno.json`,
+    ...permissionFlags(program.permissions, paths.replacements),
+    `${REPOSITORY}/${program.main}`,
+    `--listen=${paths.socketPath}`,
+    `--task-listen=${paths.taskSocketPath}`,
+    `--dir=${paths.stateDirectory}`,
+    `--containerd-events=${paths.bedDirectory}/containerd.sock.ttrpc`,
+    `--log-level=${logLevel}`,
+  ];
+}
