@@ -1,6 +1,7 @@
 /**
- * The test bed of the benchmarks: quiet logs, and the images that all contenders run. Each contender
- * runs the same thing, a program that says that it runs and then sleeps.
+ * The test bed of the benchmarks: quiet logs, sockets and state in memory as on a real node, and the
+ * images that all contenders run. Each runs the same thing, a program that says that it runs and then
+ * sleeps.
  *
  * @module
  */
@@ -65,7 +66,7 @@ export const runcContender: PodContender = {
 export async function startBenchBed(contenders: readonly PodContender[]): Promise<Bed> {
   const kinds = contenders.map(({ sandboxer }) => sandboxer).filter((one) => one !== undefined);
   const runc = contenders.includes(runcContender);
-  const bed = await Bed.start({ kinds, runc, logLevel: "info" });
+  const bed = await Bed.start({ kinds, runc, logLevel: "info", runInMemory: true });
   try {
     const sleeper = await Deno.readFile(guestPath("sleep"));
     await bed.containerd.importImage(wasmImage(WASM_IMAGE, sleeper));
@@ -79,6 +80,7 @@ export async function startBenchBed(contenders: readonly PodContender[]): Promis
 
 /** Pods that run, each with a container. */
 export interface RunningPods {
+  /** Each pod with its container. */
   readonly pods: readonly { readonly pod: Pod; readonly container: Container }[];
   /** From the first call until the last container was started, in milliseconds. */
   readonly startMs: number;

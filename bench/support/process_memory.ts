@@ -1,25 +1,20 @@
 /**
- * Reads what memory a process takes. Source: proc(5), /proc/PID/smaps and smaps_rollup.
+ * Reads what memory a process takes. Source: proc(5), /proc/PID/smaps.
  *
  * @module
  */
 
 /** The memory of one or several processes, in MiB. */
 export interface ProcessMemory {
-  /** The proportional share: pages that several processes map count in part. */
+  /** The proportional share: a page that several processes map counts in part. */
   readonly pssMiB: number;
-  /**
-   * The proportional share as it were without other processes of the same program: the pages of the
-   * program file count in full. Independent of what else runs, unlike {@link ProcessMemory.pssMiB}.
-   */
-  readonly alonePssMiB: number;
   /** All resident pages. */
   readonly rssMiB: number;
   /** Resident pages that belong to no file. */
   readonly anonymousMiB: number;
 }
 
-/** One mapping of a process, in KiB. */
+/** One mapping of a process; sizes in KiB. */
 interface Mapping {
   readonly path: string;
   readonly pss: number;
@@ -33,23 +28,34 @@ interface Mapping {
  * @param pid The process.
  */
 export async function processMemory(pid: number): Promise<ProcessMemory> {
-  const program = await Deno.readLink(`/proc/${pid}/exe`);
-  return memoryOf(await Deno.readTextFile(`/proc/${pid}/smaps`), program);
+  return memoryOf(await Deno.readTextFile(`/proc/${pid}/smaps`), () => false);
+}
+
+/**
+ * Reads a process's memory as if no other process of the same program ran: files that only such
+ * processes map count in full. So the share does not get smaller by what else is measured or tested
+ * on the machine at the same time, the benchmark itself included.
+ *
+ * @param pid The process.
+ */
+export async function loneProcessMemory(pid: number): Promise<ProcessMemory> {
+  const foreign = await filesOfOthers(await Deno.readLink(`/proc/${pid}/exe`));
+  const isOwn = (path: string) => path.startsWith("/") && !foreign.has(path);
+  return memoryOf(await Deno.readTextFile(`/proc/${pid}/smaps`), isOwn);
 }
 
 /**
  * Sums the mappings of a process up.
  *
  * @param smaps The text of its smaps file.
- * @param program The path of its program file.
+ * @param isOwn Whether a file counts in full, whoever else maps it.
  */
-export function memoryOf(smaps: string, program: string): ProcessMemory {
+export function memoryOf(smaps: string, isOwn: (path: string) => boolean): ProcessMemory {
   const mappings = parseSmaps(smaps);
   const sum = (kib: (mapping: Mapping) => number): number =>
     mappings.reduce((total, mapping) => total + kib(mapping), 0) / 1024;
   return {
-    pssMiB: sum(({ pss }) => pss),
-    alonePssMiB: sum(({ path, pss, rss }) => path === program ? rss : pss),
+    pssMiB: sum(({ path, pss, rss }) => isOwn(path) ? rss : pss),
     rssMiB: sum(({ rss }) => rss),
     anonymousMiB: sum(({ anonymous }) => anonymous),
   };
@@ -62,10 +68,32 @@ function parseSmaps(smaps: string): Mapping[] {
       Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0);
     const [head = ""] = text.split("\n", 1);
     return {
-      path: /^\S+ +\S+ +\S+ +\S+ +\d+ +(.*)$/.exec(head)?.[1] ?? "",
+      path: mappedPath(head),
       pss: size("Pss"),
       rss: size("Rss"),
       anonymous: size("Anonymous"),
     };
   });
+}
+
+/** What a line of a maps or smaps file says is mapped; empty for anonymous memory. */
+function mappedPath(line: string): string {
+  return /^\S+ +\S+ +\S+ +\S+ +\d+ +(.*)$/.exec(line)?.[1] ?? "";
+}
+
+/** The files that processes of other programs than this one map. */
+async function filesOfOthers(program: string): Promise<Set<string>> {
+  const files = new Set<string>();
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (await Deno.readLink(`/proc/${name}/exe`) === program) continue;
+      for (const line of (await Deno.readTextFile(`/proc/${name}/maps`)).split("\n")) {
+        files.add(mappedPath(line));
+      }
+    } catch {
+      // It has ended, or is a thread of the kernel.
+    }
+  }
+  return files;
 }

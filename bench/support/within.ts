@@ -15,7 +15,7 @@
 export async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(
-    () => late.reject(new Error(`Waited ${timeoutMs} ms in vain for ${what}`)),
+    () => late.reject(new Error(`waited ${timeoutMs} ms in vain for ${what}`)),
     timeoutMs,
   );
   try {

@@ -8,5 +8,5 @@ Deno.test("within() gives what the promise gives", async () => {
 
 Deno.test("within() says what it waited for in vain", async () => {
   const never = new Promise<never>(() => {});
-  await assert.rejects(within(1, "godot", never), /Waited 1 ms in vain for godot/);
+  await assert.rejects(within(1, "godot", never), /waited 1 ms in vain for godot/);
 });

@@ -1,0 +1,106 @@
+/**
+ * `deno task bench`: measures this project and its peers, in turn, on this machine, and says which of
+ * its goals are reached. Everything that it starts is stopped and everything that it makes is removed
+ * at its end, also when it is interrupted.
+ *
+ * @module
+ */
+
+import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+import { REPOSITORY } from "../tests/support/permissions.ts";
+import type { Benchmark } from "./benchmark.ts";
+import { criStart } from "./cases/cri_start.ts";
+import { engineStart } from "./cases/engine_start.ts";
+import { memory } from "./cases/memory.ts";
+import { parallel } from "./cases/parallel.ts";
+import { rpc } from "./cases/rpc.ts";
+import { describeHost } from "./host.ts";
+import { interruption } from "./interruption.ts";
+import { type BenchmarkName, type BenchOptions, HELP, parseOptions } from "./options.ts";
+import { Progress } from "./progress.ts";
+import { report } from "./report.ts";
+import { type Result, resultOf } from "./result.ts";
+
+/** The benchmarks by name. */
+const MEASURE: Readonly<Record<BenchmarkName, Benchmark>> = {
+  "engine-start": engineStart,
+  "cri-start": criStart,
+  parallel,
+  rpc,
+  memory,
+};
+
+/** The exit status after Ctrl-C, as shells report it. */
+const INTERRUPTED = 130;
+
+/** What the benchmarks came to. */
+interface Outcome {
+  readonly results: readonly Result[];
+  /** One sentence for each benchmark that failed. */
+  readonly failures: readonly string[];
+}
+
+/** Brings the machine what the benchmarks need. */
+async function setUp(): Promise<void> {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", `${REPOSITORY}/scripts/setup.ts`, "--for", "bench"],
+    cwd: REPOSITORY,
+    stdin: "null",
+  });
+  const { success } = await command.spawn().status;
+  if (!success) {
+    throw new SandboxError("FailedPrecondition", "cannot run benchmarks: set-up failed");
+  }
+}
+
+/** Runs the benchmarks; one that fails does not keep the others from running. */
+async function runBenchmarks(options: BenchOptions, signal: AbortSignal): Promise<Outcome> {
+  const { runs } = options;
+  const results: Result[] = [];
+  const failures: string[] = [];
+  using progress = new Progress();
+  for (const name of options.only) {
+    progress.stage(name);
+    try {
+      const context = { signal, progress, ...(runs === undefined ? {} : { runs }) };
+      results.push(...(await MEASURE[name](context)).map(resultOf));
+    } catch (error) {
+      signal.throwIfAborted();
+      failures.push(`cannot measure ${name}: ${SandboxError.from(error).message}`);
+    }
+  }
+  return { results, failures };
+}
+
+/** Does what the command line says; answers the exit status. */
+async function main(args: readonly string[]): Promise<number> {
+  const options = parseOptions(args);
+  if (options === undefined) {
+    print(Deno.stdout, HELP);
+    return 0;
+  }
+  await setUp();
+  using interrupted = interruption();
+  const host = await describeHost();
+  const { results, failures } = await runBenchmarks(options, interrupted.signal);
+  print(Deno.stdout, await report(results, host, options));
+  for (const failure of failures) print(Deno.stderr, `bench: ${failure}`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+/** Prints a text and ends the line. */
+function print(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  to.writeSync(new TextEncoder().encode(`${text}\n`));
+}
+
+if (import.meta.main) {
+  try {
+    Deno.exitCode = await main(Deno.args);
+  } catch (error) {
+    const { code, message } = SandboxError.from(error);
+    print(Deno.stderr, `bench: ${message}`);
+    Deno.exitCode = code === "Cancelled" ? INTERRUPTED : 1;
+  }
+  // What a failed benchmark left open in this process must not keep it.
+  Deno.exit();
+}

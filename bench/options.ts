@@ -1,0 +1,110 @@
+/**
+ * The command line of the benchmarks.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+
+/** The help text. */
+export const HELP = `Measures Quasaur and its peers, in turn, on this machine.
+
+Usage: deno task bench [wasm] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
+
+  --only NAME  this benchmark only (may be repeated): engine-start, cri-start, parallel, rpc, memory
+  --runs N     measure in N rounds, however long it takes (default: as many as fit into about six
+               minutes altogether); memory is read in one
+  --json FILE  write the results as JSON
+  --svg FILE   draw the results as a chart
+  -h, --help   print this`;
+
+/** The names of all benchmarks, in the order in which they run. */
+export const BENCHMARKS = ["engine-start", "cri-start", "parallel", "rpc", "memory"] as const;
+
+/** The name of a benchmark. */
+export type BenchmarkName = typeof BENCHMARKS[number];
+
+/** What to do. */
+export interface BenchOptions {
+  /** The benchmarks to run. */
+  readonly only: readonly BenchmarkName[];
+  /** Rounds of each benchmark; missing for as many as fit the time. */
+  readonly runs?: number;
+  /** Where the JSON goes. */
+  readonly json?: string;
+  /** Where the chart goes. */
+  readonly svg?: string;
+}
+
+/** Most rounds that can be asked for. */
+const RUNS_MAX = 10_000;
+
+/** Kinds of sandbox that can be measured. */
+const KINDS: readonly string[] = ["wasm"];
+
+/**
+ * Reads the command line.
+ *
+ * @param args The arguments without the program.
+ * @returns What to do, or undefined where help is wanted.
+ * @throws {SandboxError} `InvalidArgument`, naming what was found and what is expected.
+ */
+export function parseOptions(args: readonly string[]): BenchOptions | undefined {
+  const { values, positionals } = parse(args);
+  if (values.help) return undefined;
+  const [kind = "wasm", ...rest] = positionals;
+  if (!KINDS.includes(kind)) throw invalid("kind of sandbox", kind, KINDS.join(", "));
+  if (rest[0] !== undefined) throw invalid("argument", rest[0], "nothing after the kind");
+  const only = (values.only ?? []).map((name) => {
+    const found = BENCHMARKS.find((candidate) => candidate === name);
+    if (found === undefined) throw invalid("--only", name, `one of ${BENCHMARKS.join(", ")}`);
+    return found;
+  });
+  return {
+    only: only.length === 0 ? BENCHMARKS : BENCHMARKS.filter((name) => only.includes(name)),
+    ...(values.runs === undefined ? {} : { runs: parseRuns(values.runs) }),
+    ...(values.json === undefined ? {} : { json: filePath("--json", values.json) }),
+    ...(values.svg === undefined ? {} : { svg: filePath("--svg", values.svg) }),
+  };
+}
+
+/** The raw values. */
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        only: { type: "string", multiple: true },
+        runs: { type: "string" },
+        json: { type: "string" },
+        svg: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+  } catch (error) {
+    throw SandboxError.from(error, "cannot read the command line", "InvalidArgument");
+  }
+}
+
+/** A number of rounds. */
+function parseRuns(text: string): number {
+  const runs = Number(text);
+  if (/^\d+$/.test(text) && runs >= 1 && runs <= RUNS_MAX) return runs;
+  throw invalid("--runs", text, `a whole number from 1 to ${RUNS_MAX}`);
+}
+
+/** A file's path. */
+function filePath(flag: string, path: string): string {
+  if (path === "") throw invalid(flag, path, "the path of a file");
+  return path;
+}
+
+/** An error about one value. */
+function invalid(what: string, found: string, expected: string): SandboxError {
+  return new SandboxError(
+    "InvalidArgument",
+    `invalid ${what} ${JSON.stringify(found)}: expected ${expected}`,
+  );
+}
