@@ -34,7 +34,7 @@ interface Load {
 }
 
 const LOADS: readonly Load[] = [
-  { inFlight: 1, calls: 4_000, goals: [{ kind: "value", atMost: 0.1 }] },
+  { inFlight: 1, calls: 8_000, goals: [{ kind: "value", atMost: 0.1 }] },
   { inFlight: 50, calls: 40_000, goals: [] },
 ];
 

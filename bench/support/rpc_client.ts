@@ -52,7 +52,7 @@ if (import.meta.main) {
   });
   const load = { client, containerId, inFlight: Number(inFlight) };
   // Both sides compile their hot code first.
-  await callState(load, Math.ceil(Number(calls) / 4));
+  await callState(load, Math.ceil(Number(calls) / 2));
   const report: RpcReport = await callState(load, Number(calls));
   await Deno.stdout.write(new TextEncoder().encode(`${JSON.stringify(report)}\n`));
 }
