@@ -76,6 +76,6 @@ if (import.meta.main) {
   await step("types", ["check", ...files]);
   await step("documentation of the SDK", ["doc", "--lint", "mod.ts"]);
   await documentation(documented);
-  await step("tests", ["task", "test"]);
+  if (!Deno.args.includes("--no-tests")) await step("tests", ["task", "test"]);
   console.log("\n== ok");
 }

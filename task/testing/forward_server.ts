@@ -30,7 +30,7 @@ export interface ForwardServer extends AsyncDisposable {
 }
 
 /** The method. */
-export const forward = Events.method.forward;
+export const forward: typeof Events.method.forward = Events.method.forward;
 
 /** The method as a raw request names it. */
 export const REQUEST = { service: Events.typeName, method: "Forward" } as const;
