@@ -4,8 +4,8 @@
  * @module
  */
 
-import { Container, containerPaused, containerResumed, type ContainerState } from "./container.ts";
-import type { Core } from "./core.ts";
+import { Container, containerPaused, containerResumed } from "./container.ts";
+import type { Core, Located } from "./core.ts";
 import type { ContainerHandle } from "./driver.ts";
 import { attempt, SandboxError, throwIfAborted } from "./errors.ts";
 import { killRemaining, lost } from "./exits.ts";
@@ -215,42 +215,43 @@ export async function releaseContainer(
 
 /** Freezes a running container. */
 export async function pauseContainer(core: Core, id: string): Promise<void> {
-  await changeState(core, id, "pause", core.driver.capabilities.pause, async (container) => {
+  await changing(core, id, "pause", async ({ sandbox, container }) => {
     const { state } = container;
     if (state.kind !== "running") throw container.wrongState("pause", "running");
     await attempt(`cannot pause container "${id}"`, () => state.handle.pause?.());
-    // It may have exited while the driver froze it: then it is stopped and stays so.
-    return container.state === state ? containerPaused(state) : container.state;
-  }, "container-paused");
+    // It may have ended while the driver froze it: then it is stopped and stays so.
+    if (container.state !== state) return;
+    container.state = containerPaused(state);
+    core.emit(sandbox, { kind: "container-paused", containerId: id });
+    await core.saveForNext(sandbox);
+  });
 }
 
 /** Thaws a paused container. */
 export async function resumeContainer(core: Core, id: string): Promise<void> {
-  await changeState(core, id, "resume", core.driver.capabilities.pause, async (container) => {
+  await changing(core, id, "resume", async ({ sandbox, container }) => {
     const { state } = container;
     if (state.kind !== "paused") throw container.wrongState("resume", "paused");
     await attempt(`cannot resume container "${id}"`, () => state.handle.resume?.());
-    return container.state === state ? containerResumed(state) : container.state;
-  }, "container-resumed");
+    if (container.state !== state) return;
+    container.state = containerResumed(state);
+    core.emit(sandbox, { kind: "container-resumed", containerId: id });
+    await core.saveForNext(sandbox);
+  });
 }
 
-async function changeState(
+/** Runs a change of a container in its turn, where the driver can do it. */
+async function changing(
   core: Core,
   id: string,
-  action: string,
-  supported: boolean,
-  change: (container: Container) => Promise<ContainerState>,
-  event: "container-paused" | "container-resumed",
+  action: "pause" | "resume",
+  change: (located: Located) => Promise<void>,
 ): Promise<void> {
-  const { sandbox, container } = core.container(id);
-  if (!supported) throw unimplemented(core, action, id);
-  await container.queue.run(async () => {
-    container.mustExist();
-    const next = await change(container);
-    if (next === container.state) return;
-    container.state = next;
-    core.emit(sandbox, { kind: event, containerId: id });
-    await core.saveForNext(sandbox);
+  const located = core.container(id);
+  if (!core.driver.capabilities.pause) throw unimplemented(core, action, id);
+  await located.container.queue.run(async () => {
+    located.container.mustExist();
+    await change(located);
   });
 }
 

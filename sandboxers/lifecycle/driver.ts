@@ -111,7 +111,9 @@ export interface SandboxHandle {
   /** What it uses now. */
   stats(): Promise<Stats>;
   /**
-   * Ends the sandbox with all it holds and releases everything. `exited` settles before it returns.
+   * Ends the sandbox with all it holds and releases everything. `exited` settles before it returns;
+   * a process whose `exited` has not settled by then is taken for lost. No container or process is
+   * being made while it runs, and none is afterwards.
    *
    * @param graceMs How long its processes may take to end by themselves; 0 to kill at once.
    */

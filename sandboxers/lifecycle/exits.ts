@@ -22,15 +22,25 @@ export function lost(core: Core, message: string): Exit {
 }
 
 /**
- * A driver's exit that never rejects, whatever the driver does: one that did would take the whole
- * process with it.
+ * Hears of an exit as soon as the driver tells it, before anything that the driver does next. A driver
+ * whose promise rejects, which it must not, has lost sight of what it started; unheard, that would
+ * take the whole process with it.
  */
+export function onExit(core: Core, exited: Promise<Exit>, hear: (exit: Exit) => void): void {
+  exited.then(hear, (error: unknown) => hear(outOfSight(core, error)));
+}
+
+/** The exit that a driver tells; see {@link onExit}. */
 export async function exitOf(core: Core, exited: Promise<Exit>): Promise<Exit> {
   try {
     return await exited;
   } catch (error) {
-    return lost(core, `the driver lost sight of it: ${SandboxError.from(error).message}`);
+    return outOfSight(core, error);
   }
+}
+
+function outOfSight(core: Core, error: unknown): Exit {
+  return lost(core, `the driver lost sight of it: ${SandboxError.from(error).message}`);
 }
 
 /** The one place where a process's exit is recorded; later ones are not heard. */
@@ -88,7 +98,7 @@ export function followExit(
   process: Process,
   handle: ProcessHandle,
 ): void {
-  void exitOf(core, handle.exited).then((exit) => {
+  onExit(core, handle.exited, (exit) => {
     recordExit(core, sandbox, container, process, exit);
     if (process === container.init) endExecs(core, sandbox, container);
   });

@@ -9,7 +9,7 @@ import { releaseContainer } from "./container_operations.ts";
 import type { Core } from "./core.ts";
 import type { SandboxHandle } from "./driver.ts";
 import { attempt, SandboxError, throwIfAborted } from "./errors.ts";
-import { exitOf, killRemaining } from "./exits.ts";
+import { exitOf, killRemaining, onExit } from "./exits.ts";
 import {
   type Leftover,
   type Sandbox,
@@ -24,9 +24,9 @@ const NEVER_RAN_STATUS = 0;
 
 /** Follows a started sandbox: when it ends by itself its containers have ended too. */
 export function watch(core: Core, sandbox: Sandbox, handle: SandboxHandle): void {
-  void exitOf(core, handle.exited).then((exit) =>
-    sandbox.queue.runAlways(() => endedByItself(core, sandbox, handle, exit))
-  );
+  onExit(core, handle.exited, (exit) => {
+    void sandbox.queue.runAlways(() => endedByItself(core, sandbox, handle, exit));
+  });
 }
 
 async function endedByItself(

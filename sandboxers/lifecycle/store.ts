@@ -68,9 +68,11 @@ export class FileStore implements Store {
       await this.#disk.makeDirectory(directory);
       await this.#disk.writeSynced(`${directory}/${TEMPORARY}`, JSON.stringify(record));
       await this.#disk.rename(`${directory}/${TEMPORARY}`, `${directory}/${RECORD}`);
-      await this.#disk.sync(directory);
-      if (this.#known.has(id)) return;
-      await this.#disk.sync(this.#root);
+      const known = this.#known.has(id);
+      // Side by side: one commit of the file system's journal serves both.
+      await Promise.all(
+        (known ? [directory] : [directory, this.#root]).map((path) => this.#disk.sync(path)),
+      );
       this.#known.add(id);
     });
   }

@@ -160,6 +160,7 @@ Deno.test("a store that stays broken is not written to for ever", async () => {
     await store.end(new Error("broken"));
   }
   const flushed = writer.flush();
+  await turns(20);
   await store.end(new Error("broken"));
   await store.end(new Error("broken"));
   await flushed;
