@@ -340,3 +340,30 @@ Deno.test("start() that fails leaves no socket and gives the directory back", as
   const serving = await start(optionsFor(place, new MemoryStore()));
   await serving.stop();
 });
+
+/** Enough ended calls on one connection for a GOAWAY to do harm where it comes through. */
+const CALLS_BEFORE_GOODBYE = 2000;
+
+async function callOften(client: GrpcClient, sandboxId: string): Promise<void> {
+  for (let calls = 0; calls < CALLS_BEFORE_GOODBYE; calls += 20) {
+    await Promise.all(Array.from({ length: 20 }, () => stateOf(client, sandboxId)));
+  }
+}
+
+Deno.test("serve() goes on when clients that called often say goodbye", async () => {
+  await using place = await Place.make();
+  await using process = await new Process(place, place.flags).ready();
+  for (let clients = 0; clients < 3; clients++) {
+    using client = new GrpcClient(place.listen);
+    if (clients === 0) await runSandbox(client, "sb");
+    await callOften(client, "sb");
+  }
+  using client = new GrpcClient(place.listen);
+  assert.equal(await stateOf(client, "sb"), "SANDBOX_READY");
+  await callOften(client, "sb");
+  process.kill("SIGTERM");
+  assert.deepEqual(await process.ended.then(({ code, out }) => ({ code, out })), {
+    code: 0,
+    out: "ready\n",
+  });
+});

@@ -5,6 +5,7 @@
  * @module
  */
 
+import net from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { MESSAGE_BYTES_MAX, serviceDefinition } from "../../proto/grpc.ts";
 import { Controller } from "../../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
@@ -12,12 +13,22 @@ import { claimSocketPath } from "../../task/ttrpc/unix_socket.ts";
 import { controllerImplementation, type ControllerOptions } from "../controller.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import { OpenCalls } from "./calls.ts";
+import { Http2Connection } from "./http2_connection.ts";
 
 /**
  * Most open calls of one connection. containerd has one connection and keeps one Wait open for each
  * sandbox, so this is above the most sandboxes a sandboxer takes.
  */
 const CALLS_MAX = 16_384;
+
+/** Connections that may wait to be accepted. */
+const BACKLOG = 4096;
+
+/** How often it is looked whether calls have ended while the server closes, in milliseconds. */
+const CLOSE_INTERVAL_MS = 5;
+
+/** How long answers may take to leave once their calls have ended, in milliseconds. */
+const FLUSH_MS = 50;
 
 /** The grace of a server that goes out of scope, in milliseconds. */
 const DISPOSE_GRACE_MS = 500;
@@ -30,15 +41,23 @@ export interface ControllerServerOptions extends ControllerOptions {
 
 /** A listening Sandbox API. */
 export class ControllerServer implements AsyncDisposable {
-  readonly #server: Server;
+  readonly #listener: net.Server;
+  readonly #connections = new Set<Http2Connection>();
   readonly #calls: OpenCalls;
   readonly #path: string;
   #closing: Promise<void> | undefined;
 
   private constructor(server: Server, calls: OpenCalls, path: string) {
-    this.#server = server;
     this.#calls = calls;
     this.#path = path;
+    const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#listener = net.createServer((socket) => {
+      const connection = new Http2Connection(socket);
+      this.#connections.add(connection);
+      connection.on("close", () => this.#connections.delete(connection));
+      connection.on("error", () => undefined); // The calls on it hear of it by their cancellation.
+      injector.injectConnection(connection);
+    });
   }
 
   /**
@@ -57,9 +76,10 @@ export class ControllerServer implements AsyncDisposable {
     });
     server.addService(serviceDefinition(Controller), controllerImplementation(options, calls));
     await claimSocketPath(path);
-    await bind(server, path);
+    const controller = new ControllerServer(server, calls, path);
+    await listen(controller.#listener, path);
     await Deno.chmod(path, 0o600);
-    return new ControllerServer(server, calls, path);
+    return controller;
   }
 
   /** Calls that are being served. */
@@ -81,12 +101,25 @@ export class ControllerServer implements AsyncDisposable {
   }
 
   async #close(graceMs: number): Promise<void> {
-    const ended = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
-    await within(ended, graceMs);
-    this.#calls.abort(new SandboxError("Unavailable", "cannot finish the call: shutting down"));
-    await within(ended, graceMs);
-    this.#server.forceShutdown();
+    const unlistened = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
     await Deno.remove(this.#path).catch(() => undefined);
+    await this.#callsEnded(graceMs);
+    this.#calls.abort(new SandboxError("Unavailable", "cannot finish the call: shutting down"));
+    await this.#callsEnded(graceMs);
+    if (this.#connections.size > 0) await sleep(FLUSH_MS);
+    for (const connection of this.#connections) connection.endSocket();
+    // Peers that do not read hold their connection open.
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy();
+    }, FLUSH_MS);
+    await unlistened;
+    clearTimeout(timer);
+  }
+
+  /** Resolves when no call is open, or after some milliseconds. */
+  async #callsEnded(timeoutMs: number): Promise<void> {
+    const end = performance.now() + timeoutMs;
+    while (this.#calls.size > 0 && performance.now() < end) await sleep(CLOSE_INTERVAL_MS);
   }
 
   /** {@link close} without much grace. */
@@ -95,19 +128,13 @@ export class ControllerServer implements AsyncDisposable {
   }
 }
 
-function bind(server: Server, path: string): Promise<void> {
+function listen(listener: net.Server, path: string): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.bindAsync(`unix://${path}`, ServerCredentials.createInsecure(), (error) => {
-    if (error === null) resolve();
-    else reject(SandboxError.from(error, `cannot listen at "${path}"`));
-  });
+  listener.once("error", (error) => reject(SandboxError.from(error, `cannot listen at "${path}"`)));
+  listener.listen({ path, backlog: BACKLOG }, resolve);
   return promise;
 }
 
-/** Waits for a promise that never rejects, but no longer than some milliseconds. */
-async function within(promise: Promise<void>, timeoutMs: number): Promise<void> {
-  const { promise: timeout, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, timeoutMs);
-  await Promise.race([promise, timeout]);
-  clearTimeout(timer);
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
