@@ -16,7 +16,7 @@ export interface Host {
   readonly cores: number;
   /** Memory in MiB. */
   readonly memoryMiB: number;
-  /** The kernel's release. */
+  /** The kernel's version, without what its builder added. */
   readonly kernel: string;
   /** The processes that wanted to run in the minute before, on average. */
   readonly loadBefore: number;
@@ -41,7 +41,7 @@ export async function describeHost(): Promise<Host> {
     cpu: /^model name\s*:\s*(.*)$/m.exec(cpuInfo)?.[1] ?? Deno.build.arch,
     cores: navigator.hardwareConcurrency,
     memoryMiB: Math.round(Deno.systemMemoryInfo().total / 2 ** 20),
-    kernel: Deno.osRelease(),
+    kernel: Deno.osRelease().split("-", 1)[0] ?? "",
     loadBefore: Deno.loadavg()[0] ?? 0,
     versions,
   };

@@ -70,7 +70,11 @@ export class Http2Connection extends Duplex {
   readonly #socket: Socket;
   readonly #filter = new GoawayFilter();
 
-  /** @param socket An accepted connection; it belongs to this from here on. */
+  /**
+   * Takes a connection over.
+   *
+   * @param socket An accepted connection; it belongs to this from here on.
+   */
   constructor(socket: Socket) {
     super();
     this.#socket = socket;
