@@ -14,7 +14,7 @@ import type { Sabotage } from "./testing/history.ts";
 import { Observer } from "./testing/observer.ts";
 import { type Report, simulate } from "./testing/simulation.ts";
 
-const HISTORIES = Number(Deno.env.get("HISTORIES") ?? 3000);
+const HISTORIES = Number(Deno.env.get("HISTORIES") ?? 10_000);
 const SEED = Deno.env.get("SEED");
 /** Histories in which a broken world has to be noticed. */
 const SABOTAGED_HISTORIES = 60;
