@@ -44,12 +44,10 @@ export class ControllerServer implements AsyncDisposable {
   readonly #listener: net.Server;
   readonly #connections = new Set<Http2Connection>();
   readonly #calls: OpenCalls;
-  readonly #path: string;
   #closing: Promise<void> | undefined;
 
-  private constructor(server: Server, calls: OpenCalls, path: string) {
+  private constructor(server: Server, calls: OpenCalls) {
     this.#calls = calls;
-    this.#path = path;
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = net.createServer((socket) => {
       const connection = new Http2Connection(socket);
@@ -76,7 +74,7 @@ export class ControllerServer implements AsyncDisposable {
     });
     server.addService(serviceDefinition(Controller), controllerImplementation(options, calls));
     await claimSocketPath(path);
-    const controller = new ControllerServer(server, calls, path);
+    const controller = new ControllerServer(server, calls);
     await listen(controller.#listener, path);
     await Deno.chmod(path, 0o600);
     return controller;
@@ -101,8 +99,8 @@ export class ControllerServer implements AsyncDisposable {
   }
 
   async #close(graceMs: number): Promise<void> {
+    // Closing removes the socket file at once, before the next server can have put its own there.
     const unlistened = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
-    await Deno.remove(this.#path).catch(() => undefined);
     await this.#callsEnded(graceMs);
     this.#calls.abort(new SandboxError("Unavailable", "cannot finish the call: shutting down"));
     await this.#callsEnded(graceMs);

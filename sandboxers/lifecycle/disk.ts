@@ -39,7 +39,7 @@ export const realDisk: Disk = {
   rename: (from, to) => atOnce(() => Deno.renameSync(from, to)),
   remove: (path) => atOnce(() => orIfMissing(() => Deno.removeSync(path, { recursive: true }))),
   async sync(directory) {
-    using file = openDirectory(directory);
+    using file = await atOnce(() => Deno.openSync(directory, { read: true }));
     await file.sync();
   },
 };
@@ -66,8 +66,4 @@ function writeFile(path: string, bytes: Uint8Array): Deno.FsFile {
   while (written < bytes.length) written += file.writeSync(bytes.subarray(written));
   opened.move();
   return file;
-}
-
-function openDirectory(path: string): Deno.FsFile {
-  return Deno.openSync(path, { read: true });
 }

@@ -14,6 +14,7 @@ import { checkId } from "./ids.ts";
 import { Process, processRunning } from "./process.ts";
 import { linkSignals } from "./signals.ts";
 import { type ExecSpec, type Exit, KILLED_STATUS } from "./spec.ts";
+
 /** The highest signal number on Linux. */
 const SIGNAL_MAX = 64;
 
