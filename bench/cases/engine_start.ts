@@ -8,7 +8,8 @@
 
 import { type EmbeddedKind, loadKind } from "../../sandboxers/embedded/kind.ts";
 import type { SandboxHandle } from "../../sandboxers/lifecycle/driver.ts";
-import type { ContainerSpec, SandboxSpec } from "../../sandboxers/lifecycle/spec.ts";
+import type { ContainerSpec } from "../../sandboxers/lifecycle/spec.ts";
+import { sandboxSpec } from "../../sandboxers/lifecycle/testing/specs.ts";
 import { type BenchContext, takeSamples } from "../benchmark.ts";
 import { type Measurement, OURS } from "../result.ts";
 import { guestPath } from "../support/guests.ts";
@@ -24,18 +25,7 @@ const FIRST_BYTE_TIMEOUT_MS = 10_000;
 /** How many starts of one contender follow each other. */
 const STARTS_IN_A_ROW = 10;
 
-const POD: SandboxSpec = {
-  id: "bench",
-  namespace: "bench",
-  name: "bench",
-  hostname: "",
-  network: { kind: "host" },
-  dns: { servers: [], searches: [], options: [] },
-  cgroupParent: "",
-  resources: {},
-  labels: {},
-  annotations: {},
-};
+const POD = sandboxSpec("bench", { namespace: "bench" });
 
 /**
  * Measures from create to the first byte.

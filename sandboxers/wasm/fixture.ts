@@ -8,6 +8,7 @@
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { buildGuests, type GuestName, GUESTS, GUESTS_BUILD_DIR } from "../../tests/guests/build.ts";
 import type { ContainerSpec, SandboxSpec, StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
+import { sandboxSpec as plainSandboxSpec } from "../lifecycle/testing/specs.ts";
 import type { GuestEnd, GuestOptions } from "./engine.ts";
 import { buildNative } from "./native/build.ts";
 import { DEFAULT_LIBRARY_PATH } from "./native/library.ts";
@@ -126,19 +127,7 @@ export async function runGuest(
 
 /** A sandbox with the host's network. */
 export function sandboxSpec(more: Partial<SandboxSpec> = {}): SandboxSpec {
-  return {
-    id: "pod",
-    namespace: "test",
-    name: "pod",
-    hostname: "",
-    network: { kind: "host" },
-    dns: { servers: [], searches: [], options: [] },
-    cgroupParent: "",
-    resources: {},
-    labels: {},
-    annotations: {},
-    ...more,
-  };
+  return plainSandboxSpec("pod", { namespace: "test", ...more });
 }
 
 /** Standard streams that go nowhere, but for those given. */

@@ -10,6 +10,7 @@ import { Task } from "../../proto/gen/containerd/task/v3/shim_pb.ts";
 import { noMounts } from "../../sandboxers/lifecycle/mounter.ts";
 import { Sandboxer } from "../../sandboxers/lifecycle/sandboxer.ts";
 import { FileStore } from "../../sandboxers/lifecycle/store.ts";
+import { sandboxSpec } from "../../sandboxers/lifecycle/testing/specs.ts";
 import type { Capabilities } from "../../sandboxers/lifecycle/driver.ts";
 import { NAMESPACE_KEY, taskService } from "../service.ts";
 import { TtrpcClient } from "../ttrpc/client.ts";
@@ -87,17 +88,6 @@ export async function startTaskWorld(
 }
 
 async function readySandbox(sandboxer: Sandboxer): Promise<void> {
-  await sandboxer.createSandbox({
-    id: "sb1",
-    namespace: "k8s.io",
-    name: "pod",
-    hostname: "",
-    network: { kind: "host" },
-    dns: { servers: [], searches: [], options: [] },
-    cgroupParent: "",
-    resources: {},
-    labels: {},
-    annotations: {},
-  });
+  await sandboxer.createSandbox(sandboxSpec("sb1", { name: "pod" }));
   await sandboxer.startSandbox("sb1");
 }

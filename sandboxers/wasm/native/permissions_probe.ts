@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { ContainerSpec, SandboxSpec, StreamSpec } from "../../lifecycle/spec.ts";
+import type { ContainerSpec, StreamSpec } from "../../lifecycle/spec.ts";
+import { sandboxSpec } from "../../lifecycle/testing/specs.ts";
 import { WasmDriver } from "../driver.ts";
 import { WasmEdgeEngine } from "../wasmedge/engine.ts";
 
@@ -14,18 +15,7 @@ const driver = new WasmDriver({ engine, system: engine.system });
 const { signal } = new AbortController();
 const nowhere: StreamSpec = { kind: "null" };
 
-const sandbox: SandboxSpec = {
-  id: "pod",
-  namespace: "test",
-  name: "pod",
-  hostname: "",
-  network: { kind: "host" },
-  dns: { servers: [], searches: [], options: [] },
-  cgroupParent: "",
-  resources: {},
-  labels: {},
-  annotations: {},
-};
+const sandbox = sandboxSpec("pod", { namespace: "test" });
 const container: ContainerSpec = {
   id: "container",
   sandboxId: "pod",
