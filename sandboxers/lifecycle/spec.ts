@@ -154,6 +154,40 @@ export interface ContainerSpec {
   readonly resources: ResourceSpec;
   /** The container's annotations. */
   readonly annotations: Readonly<Record<string, string>>;
+  /** System calls that its processes may make; missing for no such limit. */
+  readonly seccomp?: SeccompSpec;
+}
+
+/** A condition on an argument of a system call (libseccomp's comparison operators). */
+export interface SeccompArgument {
+  /** Which argument, 0 to 5. */
+  readonly index: number;
+  /** How it is compared. */
+  readonly operator: "ne" | "lt" | "le" | "eq" | "ge" | "gt" | "masked-eq";
+  /** What with; the mask for `masked-eq`. Decimal, as 64 bits do not fit a number. */
+  readonly value: string;
+  /** What the masked argument is compared with; decimal, `0` for other operators. */
+  readonly valueTwo: string;
+}
+
+/** What happens at a system call. `deny` answers with an error number. */
+export type SeccompAction =
+  | { readonly kind: "allow" }
+  | { readonly kind: "deny"; readonly errno: number };
+
+/** Which system calls processes may make (OCI runtime specification, `linux.seccomp`). */
+export interface SeccompSpec {
+  /** What happens at calls that no rule names. */
+  readonly defaultAction: SeccompAction;
+  /** The rules; where several fit, the first counts. */
+  readonly rules: readonly {
+    /** System calls by name. */
+    readonly names: readonly string[];
+    /** What happens at them. */
+    readonly action: SeccompAction;
+    /** Conditions, all of which hold; none for every call. */
+    readonly args: readonly SeccompArgument[];
+  }[];
 }
 
 /** The directory a container's root file system is (or will be) at. */
@@ -202,6 +236,8 @@ export interface Stats {
   readonly memoryBytes: number;
   /** Memory limit in bytes; missing where there is none. */
   readonly memoryLimitBytes?: number;
+  /** Pages of 64 KiB of WebAssembly linear memory; missing where guests are something else. */
+  readonly memoryPages?: number;
   /** Processes and threads. */
   readonly pids: number;
 }

@@ -27,6 +27,8 @@ import { userSteps } from "./user.ts";
 /** How long a killed guest may take to end: only one that waits for a broken disk takes long. */
 const KILL_DEADLINE_MS = 10_000;
 const SIGKILL = 9;
+/** A page of linear memory in bytes. */
+const PAGE_BYTES = 65_536;
 
 /** What containers of one sandboxer share. */
 export interface ContainerContext {
@@ -124,10 +126,12 @@ export class WasmContainer implements ContainerHandle {
   currentStats(): Stats {
     const { memoryBytes } = this.#spec.resources;
     const { guest } = this.#parts;
+    const memory = guest.memory();
     return {
       at: Date.now(),
       cpuNs: guest.cpuNs(),
-      memoryBytes: guest.memoryBytes(),
+      memoryBytes: memory.linearBytes + memory.engineBytes,
+      memoryPages: memory.linearBytes / PAGE_BYTES,
       ...(memoryBytes === undefined ? {} : { memoryLimitBytes: memoryBytes }),
       pids: this.#process === undefined || this.#process.over ? 0 : 1,
     };

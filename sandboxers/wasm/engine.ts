@@ -39,6 +39,8 @@ export interface Engine {
 export interface EngineModule extends Disposable {
   /** SHA-256 of the bytes, in hexadecimal. */
   readonly digest: string;
+  /** Whether guests of it run compiled code; else it is interpreted. */
+  readonly compiled: boolean;
 }
 
 /** A directory that a guest may open. */
@@ -67,6 +69,17 @@ export interface GuestOptions {
   readonly stderr: number;
   /** Most bytes of linear memory; undefined for what the module itself allows. */
   readonly memoryLimitBytes?: number;
+  /**
+   * Most descriptors that it may have opened itself at a time (files, sockets); undefined for no
+   * bound but the process's.
+   */
+  readonly descriptorsMax?: number;
+  /**
+   * Most bytes that the engine may take for it beside linear memory: an interpreter's stack, which
+   * an endless recursion grows, and tables. Beyond it the guest ends as `oom`. Undefined for the
+   * engine's own bound.
+   */
+  readonly engineBytesMax?: number;
 }
 
 /** How a guest's thread is set up. */
@@ -75,6 +88,11 @@ export interface GuestThreadOptions {
   readonly name: string;
   /** Settings that the thread makes before it runs the guest, such as entering a namespace. */
   readonly steps: readonly ThreadStep[];
+  /**
+   * A seccomp filter as an array of `struct sock_filter`, put into force behind the steps and beside
+   * what is always denied; undefined for none.
+   */
+  readonly filter?: Uint8Array<ArrayBuffer>;
 }
 
 /** How a guest ended. */
@@ -83,6 +101,8 @@ export type GuestEnd =
   | { readonly kind: "exit"; readonly code: number }
   /** It broke a rule of its machine; the engine's words, such as `unreachable`. */
   | { readonly kind: "trap"; readonly message: string }
+  /** It took more memory than it may have; what of, for people. */
+  | { readonly kind: "oom"; readonly message: string }
   /** It was made to end by {@link EngineGuest.kill}. */
   | { readonly kind: "killed" };
 
@@ -106,8 +126,16 @@ export interface EngineGuest extends Disposable {
   kill(): boolean;
   /** CPU time used so far in nanoseconds; kept after the end. */
   cpuNs(): number;
-  /** Memory it holds now in bytes: linear memory plus an estimate of the engine's own. */
-  memoryBytes(): number;
+  /** Memory it holds now; after its disposal nothing. */
+  memory(): GuestMemory;
+}
+
+/** What memory a guest holds. */
+export interface GuestMemory {
+  /** Linear memory as it has grown it, touched or not, in bytes. */
+  readonly linearBytes: number;
+  /** The engine's own for it, in bytes: measured where it can be, else estimated. */
+  readonly engineBytes: number;
 }
 
 /** Figures of an engine. */
@@ -120,4 +148,6 @@ export interface EngineStats {
   readonly modules: number;
   /** Size of the files they were made of, in bytes. */
   readonly moduleBytes: number;
+  /** Modules among them whose guests run compiled code. */
+  readonly compiledModules: number;
 }

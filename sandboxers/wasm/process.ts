@@ -5,7 +5,7 @@
  */
 
 import type { ProcessHandle } from "../lifecycle/driver.ts";
-import type { Exit } from "../lifecycle/spec.ts";
+import { type Exit, KILLED_STATUS } from "../lifecycle/spec.ts";
 import type { EngineGuest, GuestEnd } from "./engine.ts";
 import type { System } from "./native/system.ts";
 import { signalAction } from "./signals.ts";
@@ -96,6 +96,8 @@ export function toExit(end: GuestEnd, signal: number): Exit {
       return { status: end.code & 0xff, at, reason: "exited" };
     case "trap":
       return { status: TRAP_STATUS, at, reason: "trap", message: `wasm trap: ${end.message}` };
+    case "oom":
+      return { status: KILLED_STATUS, at, reason: "oom", message: end.message };
     case "killed":
       return { status: 128 + signal, at, reason: "signaled" };
   }

@@ -99,6 +99,7 @@ export class WasmEdgeEngine implements Engine {
     );
     const module: EngineModule = {
       digest,
+      compiled: false,
       [Symbol.dispose]: () => reference[Symbol.dispose](),
     };
     this.#references.set(module, reference.module);
@@ -133,6 +134,7 @@ export class WasmEdgeEngine implements Engine {
       guestsMax: this.#guestsMax,
       modules: this.#modules.size,
       moduleBytes: this.#modules.bytes,
+      compiledModules: 0,
     };
   }
 

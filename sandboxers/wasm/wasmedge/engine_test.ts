@@ -202,10 +202,10 @@ Deno.test("memoryBytes follows the guest's linear memory and cpuNs its work", as
     stdout: none,
     stderr: none,
   });
-  const before = guest.memoryBytes();
+  const before = guest.memory().linearBytes;
   assert.equal(guest.cpuNs(), 0);
   const tid = await guest.start({ name: "memory", steps: [] });
-  await until("memory is taken", () => guest.memoryBytes() >= before + 10 * 1_048_576);
+  await until("memory is taken", () => guest.memory().linearBytes >= before + 10 * 1_048_576);
   const state = () => Deno.readTextFileSync(`/proc/self/task/${tid}/stat`).split(") ")[1]?.[0];
   await until("asleep", () => state() === "S");
   const cpuNs = guest.cpuNs();

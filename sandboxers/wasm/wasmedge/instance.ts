@@ -5,7 +5,13 @@
  */
 
 import { SandboxError } from "../../lifecycle/errors.ts";
-import type { EngineGuest, GuestEnd, GuestOptions, GuestThreadOptions } from "../engine.ts";
+import type {
+  EngineGuest,
+  GuestEnd,
+  GuestMemory,
+  GuestOptions,
+  GuestThreadOptions,
+} from "../engine.ts";
 import { holding } from "../native/hold.ts";
 import type { Address } from "../native/library.ts";
 import type { System } from "../native/system.ts";
@@ -148,13 +154,13 @@ export class WasmEdgeGuest implements EngineGuest {
     return this.#thread?.cpuNs() ?? 0;
   }
 
-  /** Its linear memory as it has grown, plus the engine's share, in bytes. */
-  memoryBytes(): number {
+  /** Its linear memory as it has grown, and the engine's share. */
+  memory(): GuestMemory {
     const { memory, release } = this.#parts;
-    if (release.disposed) return 0;
-    if (memory === 0n) return ENGINE_BYTES;
+    if (release.disposed) return { linearBytes: 0, engineBytes: 0 };
+    if (memory === 0n) return { linearBytes: 0, engineBytes: ENGINE_BYTES };
     const pages = this.#context.library.c.WasmEdge_MemoryInstanceGetPageSize(memory);
-    return Number(pages) * PAGE_BYTES + ENGINE_BYTES;
+    return { linearBytes: Number(pages) * PAGE_BYTES, engineBytes: ENGINE_BYTES };
   }
 
   /** Frees all that the engine holds of it. */
