@@ -10,19 +10,25 @@ import type { System } from "./system.ts";
 
 const RECORD_BYTES = 32;
 
-const KINDS = [undefined, "running", "returned", "refused"] as const;
+const KINDS = [undefined, "running", "returned", "refused", "exceeded"] as const;
 
 /** One `struct quasaur_record`. */
 export interface CompletionRecord {
   /** Which thread. */
   readonly id: bigint;
-  /** `running`: the function is being called; the other two are a thread's last record. */
-  readonly kind: "running" | "returned" | "refused";
-  /** `running`: the thread id; `returned`: the function's result; `refused`: the error number. */
+  /**
+   * `running`: the function is being called; `exceeded`: it is beyond a bound and waits; the other
+   * two are a thread's last record.
+   */
+  readonly kind: "running" | "returned" | "refused" | "exceeded";
+  /**
+   * `running`: the thread id; `returned`: the function's result; `refused`: the error number;
+   * `exceeded`: which bound.
+   */
   readonly value: bigint;
   /** CPU time of the whole run in nanoseconds, in the last record. */
   readonly cpuNs: number;
-  /** `refused`: which setting. */
+  /** `refused`: which setting. `returned`: 1 when the last fault was at the end of the stack. */
   readonly step: number;
 }
 

@@ -7,11 +7,11 @@
 import assert from "node:assert/strict";
 import { buildNativeTest } from "./build.ts";
 
-const TESTS = 12;
+const TESTS = 46;
 
 for (const sanitize of [false, true]) {
   const how = sanitize ? "under AddressSanitizer and UndefinedBehaviorSanitizer" : "as built";
-  Deno.test(`guest.c passes its C tests ${how}`, async () => {
+  Deno.test(`the guest library passes its C tests ${how}`, async () => {
     const outDir = await Deno.makeTempDir({ prefix: "quasaur-native-" });
     try {
       const program = await buildNativeTest({ outDir, sanitize });

@@ -52,6 +52,23 @@ function openError(path: string, cause: unknown): SandboxError {
       { cause },
     );
   }
+  if (/undefined symbol: WasmEdge_/.test(text)) {
+    return new SandboxError(
+      "FailedPrecondition",
+      "cannot open the WebAssembly engine: the guest library was built without WasmEdge: " +
+        "install the Debian package libwasmedge0 and " +
+        "run `deno run -A sandboxers/wasm/native/build.ts`",
+      { cause },
+    );
+  }
+  if (text.includes("libseccomp")) {
+    return new SandboxError(
+      "FailedPrecondition",
+      "cannot open the guest library: libseccomp.so.2 not found: " +
+        "install the Debian package libseccomp2",
+      { cause },
+    );
+  }
   if (text.includes("No such file")) {
     return new SandboxError(
       "FailedPrecondition",

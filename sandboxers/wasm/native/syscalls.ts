@@ -9,18 +9,28 @@ import { SandboxError } from "../../lifecycle/errors.ts";
 
 /** The system calls whose numbers are known here. */
 export type SyscallName =
+  | "capget"
+  | "capset"
+  | "chroot"
   | "close"
+  | "fchdir"
   | "fcntl"
   | "fsconfig"
   | "fsmount"
   | "fsopen"
+  | "getdents64"
   | "ioctl"
   | "madvise"
+  | "mkdirat"
+  | "memfdCreate"
   | "mount"
+  | "mountSetattr"
   | "moveMount"
   | "openat2"
+  | "openTree"
   | "pipe2"
   | "ppoll"
+  | "prctl"
   | "pread64"
   | "prlimit64"
   | "read"
@@ -30,7 +40,10 @@ export type SyscallName =
   | "setresgid"
   | "setresuid"
   | "statx"
+  | "umask"
   | "umount2"
+  | "unlinkat"
+  | "unshare"
   | "write";
 
 const X86_64: Readonly<Record<SyscallName, bigint>> = {
@@ -38,51 +51,77 @@ const X86_64: Readonly<Record<SyscallName, bigint>> = {
   write: 1n,
   close: 3n,
   ioctl: 16n,
-  madvise: 28n,
   pread64: 17n,
+  madvise: 28n,
   fcntl: 72n,
+  fchdir: 81n,
+  umask: 95n,
   setgroups: 116n,
   setresuid: 117n,
   setresgid: 119n,
+  capget: 125n,
+  capset: 126n,
   setpriority: 141n,
+  prctl: 157n,
+  chroot: 161n,
   mount: 165n,
   umount2: 166n,
+  getdents64: 217n,
+  mkdirat: 258n,
+  unlinkat: 263n,
   ppoll: 271n,
+  unshare: 272n,
   pipe2: 293n,
   prlimit64: 302n,
   setns: 308n,
+  memfdCreate: 319n,
   statx: 332n,
+  openTree: 428n,
   moveMount: 429n,
   fsopen: 430n,
   fsconfig: 431n,
   fsmount: 432n,
   openat2: 437n,
+  mountSetattr: 442n,
 };
 
 const AARCH64: Readonly<Record<SyscallName, bigint>> = {
   fcntl: 25n,
   ioctl: 29n,
+  mkdirat: 34n,
+  unlinkat: 35n,
   umount2: 39n,
   mount: 40n,
+  fchdir: 50n,
+  chroot: 51n,
   close: 57n,
   pipe2: 59n,
+  getdents64: 61n,
   read: 63n,
   write: 64n,
   pread64: 67n,
   ppoll: 73n,
+  capget: 90n,
+  capset: 91n,
+  unshare: 97n,
   setpriority: 140n,
   setresuid: 147n,
   setresgid: 149n,
   setgroups: 159n,
+  umask: 166n,
+  prctl: 167n,
+  madvise: 233n,
   prlimit64: 261n,
   setns: 268n,
-  madvise: 233n,
+  memfdCreate: 279n,
   statx: 291n,
+  openTree: 428n,
   moveMount: 429n,
   fsopen: 430n,
   fsconfig: 431n,
   fsmount: 432n,
   openat2: 437n,
+  mountSetattr: 442n,
 };
 
 /** The numbers on this machine. */
@@ -101,6 +140,7 @@ export const OPEN: Readonly<
     | "nonblocking"
     | "directory"
     | "closeOnExec"
+    | "create"
     | "path",
     number
   >
@@ -108,6 +148,7 @@ export const OPEN: Readonly<
   readOnly: 0,
   writeOnly: 0o1,
   readWrite: 0o2,
+  create: 0o100,
   noTerminal: 0o400,
   append: 0o2000,
   nonblocking: 0o4000,
@@ -124,6 +165,8 @@ export const RESOLVE_NO_MAGICLINKS = 0x02;
 export const AT_FDCWD: number = -100;
 /** setns(2), unshare(2): the network namespace. */
 export const CLONE_NEWNET = 0x40000000;
+/** unshare(2): root directory, working directory and umask of a thread of its own. */
+export const CLONE_FS = 0x200;
 
 /**
  * Refuses machines that the tables do not cover.

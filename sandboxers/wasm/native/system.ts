@@ -22,6 +22,7 @@ const MADV_DONTNEED = 4;
 const SYSTEM_SYMBOLS = {
   iiiiii: pattern("i64", "i64", "i64", "i64", "i64", "i64"),
   biiiii: pattern("buffer", "i64", "i64", "i64", "i64", "i64"),
+  bbiiii: pattern("buffer", "buffer", "i64", "i64", "i64", "i64"),
   bibiii: pattern("buffer", "i64", "buffer", "i64", "i64", "i64"),
   ibiiii: pattern("i64", "buffer", "i64", "i64", "i64", "i64"),
   ibbiii: pattern("i64", "buffer", "buffer", "i64", "i64", "i64"),
@@ -54,10 +55,17 @@ const F_SETFL = 4;
 const POLLIN = 1;
 const POLLOUT = 4;
 const AT_EMPTY_PATH = 0x1000n;
+const AT_SYMLINK_NOFOLLOW = 0x100n;
+const STATX_ATTR_MOUNT_ROOT = 0x2000n;
+const MFD_CLOEXEC = 1n;
 /** STATX_TYPE and STATX_SIZE. */
 const STATX_WANTED = 0x201n;
+/** STATX_INO, STATX_SIZE, STATX_MTIME, STATX_CTIME and STATX_MNT_ID. */
+const STATX_IDENTITY = 0x13c0n;
 const S_IFMT = 0o170000;
 const RLIMIT_NOFILE = 7n;
+/** linux/capability.h: 64 capabilities in two structures. */
+const CAPABILITY_VERSION_3 = 0x20080522;
 /** ioctl_ns(2): the kind of a namespace, as a CLONE_NEW* flag. */
 const NS_GET_NSTYPE = 0xb703;
 
@@ -80,6 +88,16 @@ export interface FileStatus {
   readonly sizeBytes: number;
 }
 
+/** Which file of a file system something is, and which content it has. */
+export interface FileIdentity {
+  /** The same for the same content of the same file. */
+  readonly key: string;
+  /** When the file was changed last, in milliseconds since 1970. The kernel sets it. */
+  readonly changedAtMs: number;
+  /** The mount that it was opened in. */
+  readonly mountId: bigint;
+}
+
 const encoder = new TextEncoder();
 
 /** A NUL-terminated copy of a text. */
@@ -96,7 +114,7 @@ export class System {
    *
    * @param libraryPath See {@link openLibrary}.
    */
-  constructor(libraryPath: string) {
+  constructor(readonly libraryPath: string) {
     this.#c = openLibrary(libraryPath, SYSTEM_SYMBOLS);
   }
 
@@ -107,16 +125,53 @@ export class System {
    * @param path Absolute or relative to the directory.
    * @param flags {@link OPEN} flags.
    * @param resolve RESOLVE_* flags; 0 for none.
+   * @param mode Permissions of a file that `OPEN.create` makes.
    * @returns The descriptor, or a negative error number.
    */
-  openAt(directory: number, path: string, flags: number, resolve: number): number {
-    const how = new BigUint64Array([BigInt(flags | OPEN.closeOnExec), 0n, BigInt(resolve)]);
+  openAt(directory: number, path: string, flags: number, resolve: number, mode = 0): number {
+    const how = new BigUint64Array([
+      BigInt(flags | OPEN.closeOnExec),
+      BigInt(mode),
+      BigInt(resolve),
+    ]);
     const bytes = new Uint8Array(how.buffer);
     // SAFETY: path is NUL-terminated, how is a struct open_how of the length given; both are only
     // read during the call.
     return Number(
       this.#c.ibbiii(SYSCALL.openat2, BigInt(directory), cString(path), bytes, 24n, 0n, 0n),
     );
+  }
+
+  /**
+   * Makes a directory in a directory by mkdirat(2).
+   *
+   * @param directory A descriptor.
+   * @param name One name: links in a longer path would be followed.
+   * @param mode Permissions; the umask takes away from them.
+   * @returns 0, or a negative error number.
+   */
+  makeDirectoryAt(directory: number, name: string, mode: number): number {
+    // SAFETY: name is NUL-terminated and only read during the call.
+    return Number(
+      this.#c.ibiiii(SYSCALL.mkdirat, BigInt(directory), cString(name), BigInt(mode), 0n, 0n, 0n),
+    );
+  }
+
+  /**
+   * The effective capabilities of the calling thread, that is of the one that runs this JavaScript.
+   *
+   * @returns Bit n is set for capability n of capabilities(7).
+   */
+  effectiveCapabilities(): bigint {
+    const header = new Uint8Array(new Uint32Array([CAPABILITY_VERSION_3, 0]).buffer);
+    const sets = new Uint32Array(6);
+    const bytes = new Uint8Array(sets.buffer);
+    // SAFETY: struct __user_cap_header_struct, and two struct __user_cap_data_struct to write to.
+    const result = Number(
+      this.#c.bbiiii(SYSCALL.capget, header, bytes, 0n, 0n, 0n, 0n),
+    );
+    if (result < 0) throw systemError("cannot read the capabilities of the process", -result);
+    return BigInt(sets[0] ?? 0) | (BigInt(sets[3] ?? 0) << 32n);
   }
 
   /**
@@ -172,6 +227,20 @@ export class System {
     return [ends[0] ?? -1, ends[1] ?? -1];
   }
 
+  /**
+   * Makes an empty file in memory, close-on-exec.
+   *
+   * @param name For people who look at the process.
+   */
+  memoryFile(name: string): number {
+    // SAFETY: name is NUL-terminated and only read during the call.
+    const fd = Number(
+      this.#c.biiiii(SYSCALL.memfdCreate, cString(name), MFD_CLOEXEC, 0n, 0n, 0n, 0n),
+    );
+    if (fd < 0) throw systemError("cannot make a file in memory", -fd);
+    return fd;
+  }
+
   /** The kind and size of what a descriptor refers to. */
   status(fd: number): FileStatus {
     const bytes = new Uint8Array(256);
@@ -194,6 +263,61 @@ export class System {
       kind: FILE_KINDS[mode & S_IFMT] ?? "other",
       sizeBytes: Number(view.getBigUint64(40, true)),
     };
+  }
+
+  /**
+   * What tells a file and its content from all others of a file system, as far as the kernel knows.
+   *
+   * @returns Undefined where the file system does not say.
+   */
+  identity(fd: number): FileIdentity | undefined {
+    const bytes = new Uint8Array(256);
+    const wanted = STATX_IDENTITY;
+    // SAFETY: struct statx is 256 bytes; the path is the empty C string.
+    const result = this.#c.ibiibi(
+      SYSCALL.statx,
+      BigInt(fd),
+      cString(""),
+      AT_EMPTY_PATH,
+      wanted,
+      bytes,
+      0n,
+    );
+    const view = new DataView(bytes.buffer);
+    const got = BigInt(view.getUint32(0, true));
+    if (result < 0n || (got & wanted) !== wanted) return undefined;
+    const [inode, sizeBytes] = [view.getBigUint64(32, true), view.getBigUint64(40, true)];
+    const [changedS, changedNs] = [view.getBigInt64(96, true), view.getUint32(104, true)];
+    const [modifiedS, modifiedNs] = [view.getBigInt64(112, true), view.getUint32(120, true)];
+    return {
+      key: `${inode} ${sizeBytes} ${modifiedS}.${modifiedNs} ${changedS}.${changedNs}`,
+      changedAtMs: Number(changedS) * 1_000 + changedNs / 1e6,
+      mountId: view.getBigUint64(144, true),
+    };
+  }
+
+  /**
+   * Whether a path is where a mount begins.
+   *
+   * @param path Of the host, absolute; a link at its end is not followed.
+   * @returns False where nothing is there; true where the kernel does not tell (before Linux 5.8).
+   */
+  isMountRoot(path: string): boolean {
+    const bytes = new Uint8Array(256);
+    // SAFETY: struct statx is 256 bytes; the path is NUL-terminated.
+    const result = this.#c.ibiibi(
+      SYSCALL.statx,
+      BigInt(AT_FDCWD),
+      cString(path),
+      AT_SYMLINK_NOFOLLOW,
+      0n,
+      bytes,
+      0n,
+    );
+    if (result < 0n) return false;
+    const view = new DataView(bytes.buffer);
+    const [attributes, known] = [view.getBigUint64(8, true), view.getBigUint64(56, true)];
+    return (known & STATX_ATTR_MOUNT_ROOT) === 0n || (attributes & STATX_ATTR_MOUNT_ROOT) !== 0n;
   }
 
   /**
@@ -273,6 +397,32 @@ export class System {
    */
   namespaceKind(fd: number): number {
     return this.#integers(SYSCALL.ioctl, fd, NS_GET_NSTYPE, 0);
+  }
+
+  /**
+   * Does something in another namespace. The thread that runs this JavaScript enters it and comes
+   * back; other threads stay where they are. Where it cannot come back the process ends, because
+   * from then on it would do everything in the wrong place.
+   *
+   * @param namespace Descriptor of the namespace.
+   * @param kind Its CLONE_NEW* flag.
+   * @param own Path of this thread's own namespace of that kind, such as `/proc/thread-self/ns/net`.
+   * @param action What to do; it must not wait for anything.
+   * @throws {SandboxError} When the namespace cannot be entered; or what `action` throws.
+   */
+  within<T>(namespace: number, kind: number, own: string, action: () => T): T {
+    const home = this.open(own, OPEN.readOnly, "the namespace");
+    try {
+      const entered = this.#integers(SYSCALL.setns, namespace, kind, 0);
+      if (entered < 0) throw systemError("cannot enter a namespace", -entered);
+      try {
+        return action();
+      } finally {
+        if (this.#integers(SYSCALL.setns, home, kind, 0) < 0) Deno.exit(1);
+      }
+    } finally {
+      this.close(home);
+    }
   }
 
   /**

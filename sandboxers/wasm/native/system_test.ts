@@ -112,3 +112,40 @@ Deno.test("system errors carry the name and the fitting code", () => {
   assert.equal(systemError("cannot open it", 5).code, "Internal");
   assert.equal(systemError("cannot open it", 13).message, "cannot open it: EACCES");
 });
+
+Deno.test("a mount's root is told from what lies in it", () => {
+  assert.equal(system.isMountRoot("/proc"), true);
+  assert.equal(system.isMountRoot("/proc/self"), false);
+  assert.equal(system.isMountRoot("/nowhere/at/all"), false);
+});
+
+Deno.test("another namespace is entered for one action, and left also when that fails", () => {
+  const own = "/proc/thread-self/ns/net";
+  const before = Deno.readLinkSync(own);
+  const fd = system.open(own, OPEN.readOnly, "namespace");
+  assert.equal(system.within(fd, CLONE_NEWNET, own, () => 7), 7);
+  assert.throws(() =>
+    system.within(fd, CLONE_NEWNET, own, () => {
+      throw new Error("on purpose");
+    }), /on purpose/);
+  system.close(fd);
+  assert.equal(Deno.readLinkSync(own), before);
+  const file = system.open("/etc/passwd", OPEN.readOnly, "file");
+  assert.throws(() => system.within(file, CLONE_NEWNET, own, () => 0), /cannot enter a namespace/);
+  system.close(file);
+});
+
+Deno.test("files in memory, new directories and capabilities", async () => {
+  const fd = system.memoryFile("test");
+  assert.deepEqual(system.status(fd), { kind: "file", sizeBytes: 0 });
+  system.close(fd);
+  const path = await Deno.makeTempDir();
+  const directory = system.open(path, OPEN.path | OPEN.directory, "directory");
+  assert.equal(system.makeDirectoryAt(directory, "new", 0o755), 0);
+  assert.equal(system.makeDirectoryAt(directory, "new", 0o755), -17);
+  system.close(directory);
+  assert.ok((await Deno.stat(`${path}/new`)).isDirectory);
+  await Deno.remove(path, { recursive: true });
+  const line = /CapEff:\t([0-9a-f]+)/.exec(await Deno.readTextFile("/proc/thread-self/status"));
+  assert.equal(system.effectiveCapabilities(), BigInt(`0x${line?.[1]}`));
+});

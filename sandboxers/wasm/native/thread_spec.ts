@@ -11,12 +11,16 @@ import type { Address } from "./library.ts";
 /** Bytes of `struct quasaur_step`. */
 const STEP_BYTES = 64;
 /** Bytes of `struct quasaur_spec`. */
-const SPEC_BYTES = 112;
+const SPEC_BYTES = 136;
 const STEPS_MAX = 64;
 const DATA_BYTES_MAX = 65_536;
 const NAME_BYTES_MAX = 15;
-/** Unmapped bytes below a guest's stack. */
-const GUARD_BYTES = 1_048_576n;
+/** Unmapped bytes below a guest's stack, where the caller does not say how many. */
+const GUARD_BYTES = 1_048_576;
+/** For a bound: all bits set, the largest unsigned number of any size. */
+const UNBOUNDED = -1;
+/** Bytes of `struct sock_filter`. */
+const FILTER_INSTRUCTION_BYTES = 8;
 
 /**
  * One setting of a thread: a raw system call that the thread itself makes. Raw, because the C
@@ -51,6 +55,22 @@ export interface ThreadSpecFields {
   readonly data: Uint8Array;
   /** Thread name, cut to 15 bytes. */
   readonly name: string;
+  /** Unmapped bytes below the stack. */
+  readonly guardBytes?: number;
+  /** Most bytes of memory that the thread may take itself. */
+  readonly heapBytesMax?: number;
+  /** Most descriptors that the thread may hold. */
+  readonly descriptorsMax?: number;
+  /** Where in `data` the filter is, if there is one. */
+  readonly filter?: FilterPlace;
+}
+
+/** Where a filter is in the data of a thread. */
+export interface FilterPlace {
+  /** Offset in bytes. */
+  readonly at: number;
+  /** How many `struct sock_filter` there are. */
+  readonly count: number;
 }
 
 /** Encodes settings as an array of `struct quasaur_step` and the data that they point to. */
@@ -81,6 +101,22 @@ export function encodeSteps(steps: readonly ThreadStep[]): {
   return { steps: bytes, data: new Uint8Array(data) };
 }
 
+/**
+ * Puts a filter behind the data of settings.
+ *
+ * @param filter Array of `struct sock_filter`.
+ */
+export function appendFilter(
+  data: Uint8Array,
+  filter: Uint8Array,
+): { readonly data: Uint8Array<ArrayBuffer>; readonly place: FilterPlace } {
+  const at = Math.ceil(data.length / FILTER_INSTRUCTION_BYTES) * FILTER_INSTRUCTION_BYTES;
+  const all = new Uint8Array(at + filter.length);
+  all.set(data);
+  all.set(filter, at);
+  return { data: all, place: { at, count: filter.length / FILTER_INSTRUCTION_BYTES } };
+}
+
 /** Appends bytes on an 8-byte boundary. Returns their offset. */
 function append(data: number[], bytes: Uint8Array): number {
   while (data.length % 8 !== 0) data.push(0);
@@ -99,11 +135,15 @@ export function encodeSpec(fields: ThreadSpecFields): Uint8Array<ArrayBuffer> {
   view.setBigUint64(8, fields.function, true);
   fields.args.slice(0, 6).forEach((arg, i) => view.setBigUint64(16 + i * 8, arg, true));
   view.setBigUint64(64, BigInt(fields.stackBytes), true);
-  view.setBigUint64(72, GUARD_BYTES, true);
+  view.setBigUint64(72, BigInt(fields.guardBytes ?? GUARD_BYTES), true);
   view.setInt32(80, fields.recordFd, true);
   view.setInt32(84, fields.nice, true);
   view.setUint32(88, fields.steps.length, true);
   view.setUint32(92, fields.data.length, true);
   new TextEncoder().encodeInto(fields.name, bytes.subarray(96, 96 + NAME_BYTES_MAX));
+  view.setBigUint64(112, BigInt.asUintN(64, BigInt(fields.heapBytesMax ?? UNBOUNDED)), true);
+  view.setInt32(120, fields.descriptorsMax ?? UNBOUNDED, true);
+  view.setUint32(124, fields.filter?.at ?? 0, true);
+  view.setUint32(128, fields.filter?.count ?? 0, true);
   return bytes;
 }

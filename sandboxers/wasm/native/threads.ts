@@ -11,7 +11,8 @@ import { ERRNO, errnoName, systemError } from "./errno.ts";
 import { type Address, openLibrary } from "./library.ts";
 import { CompletionPipe, type CompletionRecord } from "./completion.ts";
 import type { System } from "./system.ts";
-import { encodeSpec, encodeSteps, type ThreadStep } from "./thread_spec.ts";
+import { assertFilter } from "./thread_filter.ts";
+import { appendFilter, encodeSpec, encodeSteps, type ThreadStep } from "./thread_spec.ts";
 
 const THREAD_SYMBOLS = {
   quasaur_init: { parameters: [], result: "i32" },
@@ -19,6 +20,11 @@ const THREAD_SYMBOLS = {
   quasaur_guest_interrupt: { parameters: ["u64"], result: "i32" },
   quasaur_guest_is_running: { parameters: ["u64"], result: "i32" },
   quasaur_guest_cpu_ns: { parameters: ["u64"], result: "i64" },
+  quasaur_guest_heap_bytes: { parameters: ["u64"], result: "u64" },
+  quasaur_guest_descriptors: { parameters: ["u64"], result: "u32" },
+  quasaur_pin_fault_handlers: { parameters: [], result: "i32" },
+  quasaur_add_code: { parameters: ["buffer"], result: "i32" },
+  quasaur_remove_code: { parameters: ["i32"], result: "i32" },
   quasaur_guest_release: { parameters: ["u64"], result: "void" },
   quasaur_sweep: { parameters: [], result: "u32" },
   quasaur_symbol: { parameters: ["buffer"], result: "u64" },
@@ -28,10 +34,19 @@ const THREAD_SYMBOLS = {
 const OWN_STEPS: Readonly<Record<number, string>> = {
   1000: "setting the thread name",
   1001: "setting the nice value",
-  1002: "giving up new privileges",
-  1003: "denying signals",
   1004: "setting the signal stack",
 };
+/** In its place: there is no thread. */
+const STEP_THREAD = 1005;
+
+/** Least and most bytes of a guard. */
+const GUARD_BYTES_MIN = 65_536;
+const GUARD_BYTES_MAX = 1_073_741_824;
+/** A process cannot have more: 2^31 - 1, the largest descriptor there is. */
+const DESCRIPTORS_MAX = 2_147_483_647;
+
+/** The C side's answer to a filter that {@link assertFilter} would refuse too. */
+const ENOEXEC = 8;
 
 const SWEEP_INTERVAL_MS = 20;
 const CLOSE_SWEEPS_MAX = 100;
@@ -44,12 +59,34 @@ export interface ThreadRequest {
   readonly nice: number;
   /** Stack size in bytes, at least 128 KiB. */
   readonly stackBytes: number;
+  /**
+   * Unmapped bytes below the stack (default 1 MiB, most 1 GiB; they cost addresses only). Compiled
+   * code does not look where a big frame ends: the guard must be larger than any frame.
+   */
+  readonly guardBytes?: number;
   /** Settings that the thread makes before it runs the function, in order. */
   readonly steps: readonly ThreadStep[];
   /** Address of the function: up to six integer or pointer arguments, an integer or no result. */
   readonly function: Address;
   /** Its arguments. What they point to must live until `ended`. */
   readonly args: readonly Address[];
+  /**
+   * A seccomp filter as an array of `struct sock_filter`, in force beside the one that all threads
+   * have; undefined for none. It may allow calls, fail them and log them. It is not asked about the
+   * few calls without which a thread could not end or an engine would end the process (memory,
+   * waiting for locks, time, random bytes), nor about the settings that no guest may make.
+   */
+  readonly filter?: Uint8Array;
+  /** Most descriptors that the thread may hold of those it makes; undefined for no bound. */
+  readonly descriptorsMax?: number;
+  /**
+   * Most bytes of memory that the thread may take itself (see {@link GuestThread.heapBytes});
+   * undefined for no bound. Beyond it the thread waits, and {@link ThreadRequest.onExceeded} is
+   * called, whose part it is to end it.
+   */
+  readonly heapBytesMax?: number;
+  /** Called at most once, when the thread is beyond a bound. It must not throw. */
+  readonly onExceeded?: (what: "memory") => void;
 }
 
 /** What became of a thread's start. */
@@ -63,6 +100,8 @@ export interface ThreadEnd {
   readonly value: bigint | undefined;
   /** CPU time of the whole run in nanoseconds. */
   readonly cpuNs: number;
+  /** Whether the last fault of its compiled code, where there was one, was at the stack's end. */
+  readonly stackExhausted: boolean;
 }
 
 /** A started thread. */
@@ -72,7 +111,9 @@ export interface GuestThread {
   /** Settles when the function has returned, or when a setting failed; never rejects. */
   readonly ended: Promise<ThreadEnd>;
   /**
-   * Makes a system call that the function waits in return EINTR.
+   * Asks the function to end: a system call that it waits in returns EINTR, and registered code
+   * ({@link GuestThreads.addCode}) is left by the engine's way out of faults. To be repeated until
+   * `ended`: in between two calls there is nothing to interrupt.
    *
    * @returns `early`: the settings are still being made; `ended`: the function has returned.
    */
@@ -81,6 +122,14 @@ export interface GuestThread {
   readonly running: boolean;
   /** CPU time so far in nanoseconds; the whole run's after the end. */
   cpuNs(): number;
+  /**
+   * Memory in bytes that the thread has made writable and not given back: what the engine and the
+   * C library allocate on it, an interpreter's stack above all. Linear memory that a guest grows is
+   * not in it. 0 after the end.
+   */
+  heapBytes(): number;
+  /** Descriptors that the thread has made and not closed; 0 after the end. */
+  descriptors(): number;
 }
 
 /** Starts guest threads. One for a process. */
@@ -92,7 +141,8 @@ export class GuestThreads {
   #sweepTimer: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * Binds the functions, installs the interrupt handler, makes the pipe.
+   * Binds the functions, installs the signal handlers, makes the pipe. Made before the engine runs
+   * compiled code for the first time: the handlers of faults that are there then are the host's.
    *
    * @param libraryPath See {@link openLibrary}.
    * @param system Used for the pipe that records come in by.
@@ -100,7 +150,7 @@ export class GuestThreads {
   constructor(libraryPath: string, system: System) {
     this.#c = openLibrary(libraryPath, THREAD_SYMBOLS);
     const errno = this.#c.quasaur_init();
-    if (errno !== 0) throw systemError("cannot install the interrupt handler", errno);
+    if (errno !== 0) throw systemError("cannot prepare the process for guests", errno);
     this.#pipe = new CompletionPipe(system, (record) => this.#onRecord(record));
   }
 
@@ -122,25 +172,90 @@ export class GuestThreads {
   }
 
   /**
+   * Makes the engine's fault handlers stay, and ours stand before them: faults of compiled guests go
+   * to the engine, all others to the handlers of the host. Called once, while a compiled guest runs
+   * that will never end, and before any other one runs.
+   *
+   * @throws {SandboxError} `FailedPrecondition` when the engine has not installed its handlers.
+   */
+  pinFaultHandlers(): void {
+    const errno = this.#c.quasaur_pin_fault_handlers();
+    if (errno === 0) return;
+    if (errno !== ERRNO.ENOENT) throw systemError("cannot pin the fault handlers", errno);
+    throw new SandboxError(
+      "FailedPrecondition",
+      "cannot pin the fault handlers: the engine has not installed its own: " +
+        "expected a compiled guest that runs",
+    );
+  }
+
+  /** Whether {@link GuestThread.interrupt} ends code that computes, on this machine. */
+  canInterruptCode(): boolean {
+    return Deno.build.arch === "x86_64" || Deno.build.arch === "aarch64";
+  }
+
+  /**
+   * Makes the code of a loaded shared object known as that of compiled guests: only there do faults
+   * and interrupts end a guest. Its calls into the engine check the stack from here on, so it is
+   * called before the first guest of it runs.
+   *
+   * @param path As it was loaded by.
+   * @returns A number for {@link removeCode}.
+   * @throws {SandboxError} `NotFound` when it is not loaded, `ResourceExhausted` when there is no
+   *   room for more (1,024 segments).
+   */
+  addCode(path: string): number {
+    // SAFETY: the path is NUL-terminated and only read.
+    const number = this.#c.quasaur_add_code(new TextEncoder().encode(`${path}\0`));
+    if (number > 0) return number;
+    throw systemError(`cannot register the compiled code "${path}"`, -number);
+  }
+
+  /**
+   * Forgets code, before it is unloaded. No guest of it may run any more.
+   *
+   * @param code What {@link addCode} returned.
+   * @throws {SandboxError} `NotFound` when it is not registered.
+   */
+  removeCode(code: number): void {
+    const errno = this.#c.quasaur_remove_code(code);
+    if (errno !== 0) throw systemError(`cannot forget the compiled code ${code}`, errno);
+  }
+
+  /**
    * Starts a thread.
    *
-   * @throws {SandboxError} `ResourceExhausted` where the system has no more threads or memory.
+   * @throws {SandboxError} `ResourceExhausted` where the system has no more memory;
+   *   `InvalidArgument` for a filter or bound that cannot be used.
    */
   start(request: ThreadRequest): GuestThread {
+    assertBounds(request);
     const id = this.#nextId++;
-    const { steps, data } = encodeSteps(request.steps);
-    const spec = encodeSpec({ ...request, id, recordFd: this.#pipe.writeFd, data });
+    const { steps, data: stepData } = encodeSteps(request.steps);
+    const { filter, ...fields } = request;
+    const { data, place } = filter === undefined
+      ? { data: stepData, place: undefined }
+      : appendFilter(stepData, filter);
+    const spec = encodeSpec({
+      ...fields,
+      id,
+      recordFd: this.#pipe.writeFd,
+      data,
+      ...place === undefined ? {} : { filter: place },
+    });
     const error = new Int32Array(1);
     // SAFETY: the C side copies spec, steps and data during the call (layouts: thread_spec.ts) and
     // writes one 32-bit integer to error.
     const guest = this.#c.quasaur_guest_start(spec, steps, data, new Uint8Array(error.buffer));
-    if (guest === 0n) throw systemError("cannot start a guest thread", error[0] ?? ERRNO.EINVAL);
-    const thread = new Thread(request.steps, {
+    if (guest === 0n) throw startError(error[0] ?? ERRNO.EINVAL, filter !== undefined);
+    const thread = new Thread(request, {
       // SAFETY: `guest` is valid until it is released, which happens once, with the last record;
       // Thread calls none of these after that.
       interrupt: () => this.#c.quasaur_guest_interrupt(guest),
       isRunning: () => this.#c.quasaur_guest_is_running(guest) === 1,
       cpuNs: () => Number(this.#c.quasaur_guest_cpu_ns(guest)),
+      heapBytes: () => Number(this.#c.quasaur_guest_heap_bytes(guest)),
+      descriptors: () => this.#c.quasaur_guest_descriptors(guest),
       release: () => this.#c.quasaur_guest_release(guest),
     });
     this.#threads.set(id, thread);
@@ -192,6 +307,8 @@ interface GuestCalls {
   interrupt(): number;
   isRunning(): boolean;
   cpuNs(): number;
+  heapBytes(): number;
+  descriptors(): number;
   release(): void;
 }
 
@@ -199,11 +316,13 @@ class Thread implements GuestThread {
   readonly #start = Promise.withResolvers<ThreadStart>();
   readonly #end = Promise.withResolvers<ThreadEnd>();
   readonly #steps: readonly ThreadStep[];
+  readonly #onExceeded: ThreadRequest["onExceeded"];
   readonly #calls: GuestCalls;
   #cpuNs: number | undefined;
 
-  constructor(steps: readonly ThreadStep[], calls: GuestCalls) {
-    this.#steps = steps;
+  constructor(request: ThreadRequest, calls: GuestCalls) {
+    this.#steps = request.steps;
+    this.#onExceeded = request.onExceeded;
     this.#calls = calls;
   }
 
@@ -229,8 +348,20 @@ class Thread implements GuestThread {
     return this.#cpuNs ?? this.#calls.cpuNs();
   }
 
+  heapBytes(): number {
+    return this.#cpuNs === undefined ? this.#calls.heapBytes() : 0;
+  }
+
+  descriptors(): number {
+    return this.#cpuNs === undefined ? this.#calls.descriptors() : 0;
+  }
+
   /** @returns Whether that was the last record of the thread. */
   onRecord(record: CompletionRecord): boolean {
+    if (record.kind === "exceeded") {
+      this.#onExceeded?.("memory");
+      return false;
+    }
     if (record.kind === "running") {
       this.#start.resolve({ kind: "running", tid: Number(record.value) });
       return false;
@@ -241,12 +372,14 @@ class Thread implements GuestThread {
       this.#start.resolve({ kind: "refused", error: this.#refusal(record) });
     }
     const value = record.kind === "returned" ? record.value : undefined;
-    this.#end.resolve({ value, cpuNs: record.cpuNs });
+    const stackExhausted = record.kind === "returned" && record.step === 1;
+    this.#end.resolve({ value, cpuNs: record.cpuNs, stackExhausted });
     return true;
   }
 
   #refusal(record: CompletionRecord): SandboxError {
     const errno = Number(record.value);
+    if (record.step === STEP_THREAD) return systemError("cannot start a guest thread", errno);
     const step = this.#steps[record.step]?.label ?? OWN_STEPS[record.step] ?? "a setting";
     return new SandboxError(
       "Internal",
@@ -254,4 +387,31 @@ class Thread implements GuestThread {
       { context: { step: record.step, errno } },
     );
   }
+}
+
+/** What the C side would refuse without saying why. */
+function assertBounds(request: ThreadRequest): void {
+  if (request.filter !== undefined) assertFilter(request.filter);
+  assertBound("guard of a stack", request.guardBytes, GUARD_BYTES_MIN, GUARD_BYTES_MAX);
+  assertBound("bound on descriptors", request.descriptorsMax, 0, DESCRIPTORS_MAX);
+  assertBound("bound on memory", request.heapBytesMax, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function assertBound(what: string, value: number | undefined, min: number, max: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return;
+  throw new SandboxError(
+    "InvalidArgument",
+    `cannot start a guest thread: the ${what} is ${value}, expected ${min} to ${max}`,
+  );
+}
+
+function startError(errno: number, filtered: boolean): SandboxError {
+  if (filtered && (errno === ERRNO.EINVAL || errno === ENOEXEC)) {
+    return new SandboxError(
+      "InvalidArgument",
+      "cannot use the seccomp filter of a guest: the kernel refuses it: a jump or load is not sound",
+      { context: { errno } },
+    );
+  }
+  return systemError("cannot start a guest thread", errno);
 }

@@ -5,12 +5,14 @@
  */
 
 import assert from "node:assert/strict";
-import { engine, system, until } from "../fixture.ts";
-import { DEFAULT_LIBRARY_PATH } from "./library.ts";
+import { engine, system, until, usage } from "../fixture.ts";
+import { buildTestCode } from "./build.ts";
+import { type Address, DEFAULT_LIBRARY_PATH } from "./library.ts";
 import { decodeRecord } from "./completion.ts";
 import { cString } from "./system.ts";
 import { GuestThreads, type ThreadRequest } from "./threads.ts";
 
+const before = usage();
 const threads = new GuestThreads(DEFAULT_LIBRARY_PATH, system);
 
 /** A request for a C function. */
@@ -99,6 +101,170 @@ Deno.test("threads that run keep the set from closing", async () => {
   await until("interrupted", () => thread.interrupt() === "ended");
   await thread.ended;
 });
+
+/** Instructions of a filter: code, jump if true, jump if false, value (linux/filter.h). */
+function filter(
+  ...instructions: readonly (readonly [number, number, number, number])[]
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(instructions.length * 8);
+  const view = new DataView(bytes.buffer);
+  instructions.forEach(([code, whenTrue, whenFalse, value], i) => {
+    view.setUint16(i * 8, code, true);
+    view.setUint8(i * 8 + 2, whenTrue);
+    view.setUint8(i * 8 + 3, whenFalse);
+    view.setUint32(i * 8 + 4, value, true);
+  });
+  return bytes;
+}
+
+const LOAD_NUMBER = [0x20, 0, 0, 0] as const;
+const ALLOW = [0x06, 0, 0, 0x7fff_0000] as const;
+const GETPPID = Deno.build.arch === "aarch64" ? 173 : 110;
+const EDOM = 33;
+
+Deno.test("a filter of the caller is in force on its thread and on no other", async () => {
+  const failing = filter(
+    LOAD_NUMBER,
+    [0x15, 0, 1, GETPPID],
+    [0x06, 0, 0, 0x0005_0000 | EDOM],
+    ALLOW,
+  );
+  const filtered = threads.start(request("getppid", { filter: failing }));
+  const plain = threads.start(request("getppid"));
+  // getppid(2) never fails, so the C library passes on what comes back as it is.
+  assert.equal(asInt32((await filtered.ended).value), -EDOM);
+  assert.equal(asInt32((await plain.ended).value), Deno.ppid);
+});
+
+Deno.test("a thread cannot send signals, whatever the filter of the caller allows", async () => {
+  const args = [BigInt(Deno.pid), 9n];
+  const plain = threads.start(request("kill", { args }));
+  const filtered = threads.start(request("kill", { args, filter: filter(LOAD_NUMBER, ALLOW) }));
+  assert.equal(asInt32((await plain.ended).value), -1);
+  assert.equal(asInt32((await filtered.ended).value), -1);
+});
+
+Deno.test("a filter that cannot be used is refused with the reason", () => {
+  const start = (bytes: Uint8Array) => () => threads.start(request("getpid", { filter: bytes }));
+  assert.throws(start(new Uint8Array(0)), /it has 0 bytes/);
+  assert.throws(start(new Uint8Array(12)), /it has 12 bytes, expected a multiple of 8/);
+  assert.throws(start(new Uint8Array(8 * 4_000)), /it has 4000 instructions, the most is 3846/);
+  assert.throws(start(filter(ALLOW)), /its first instruction is no load/);
+  const killing = filter(LOAD_NUMBER, [0x06, 0, 0, 0x8000_0000]);
+  assert.throws(start(killing), /instruction 1 returns 0x80000000, expected one of SECCOMP_RET_AL/);
+  const computing = filter(LOAD_NUMBER, [0x16, 0, 0, 0]);
+  assert.throws(start(computing), /instruction 1 returns a computed value/);
+  const jumping = filter(LOAD_NUMBER, [0x15, 90, 90, 1], ALLOW);
+  assert.throws(start(jumping), /the kernel refuses it/);
+});
+
+Deno.test("bounds that are none are refused", () => {
+  const start = (more: Partial<ThreadRequest>) => () => threads.start(request("getpid", more));
+  assert.throws(start({ descriptorsMax: -1 }), /the bound on descriptors is -1/);
+  assert.throws(start({ descriptorsMax: 1.5 }), /the bound on descriptors is 1.5/);
+  assert.throws(start({ heapBytesMax: NaN }), /the bound on memory is NaN/);
+  assert.throws(start({ guardBytes: 2 ** 40 }), /the guard of a stack is 1099511627776/);
+});
+
+Deno.test("a thread holds no more descriptors than it may", async () => {
+  const open = (descriptorsMax: number) =>
+    threads.start(request("epoll_create1", { args: [0n], descriptorsMax })).ended;
+  assert.equal(asInt32((await open(0)).value), -1);
+  const fd = asInt32((await open(1)).value);
+  assert.ok(fd >= 0);
+  system.close(fd);
+});
+
+Deno.test("a thread beyond its bound of memory waits and is told of, and then ends", async () => {
+  const bytes = 64n * 1_048_576n;
+  const exceeded = Promise.withResolvers<"memory">();
+  const thread = threads.start(
+    request("malloc", {
+      args: [bytes],
+      heapBytesMax: 1_048_576,
+      onExceeded: exceeded.resolve,
+    }),
+  );
+  assert.equal(await exceeded.promise, "memory");
+  thread.interrupt();
+  const { value } = await thread.ended;
+  // It was given what it asked for: an engine without memory would end the process.
+  assert.notEqual(value, 0n);
+  await threads.start(request("free", { args: [value ?? 0n] })).ended;
+  assert.equal(thread.heapBytes(), 0);
+  assert.equal(thread.descriptors(), 0);
+});
+
+Deno.test("what a thread holds can be asked for while it runs", async () => {
+  await using code = await testCode();
+  const thread = threads.start(
+    request("getpid", { function: code.holdAndWait, args: [3_145_728n] }),
+  );
+  await until("it holds all", () => thread.descriptors() === 3 && thread.heapBytes() >= 3_145_728);
+  await until("interrupted", () => thread.interrupt() === "ended");
+  await thread.ended;
+  assert.equal(thread.heapBytes(), 0);
+  assert.equal(thread.descriptors(), 0);
+});
+
+Deno.test("compiled code is registered once it is loaded, and forgotten", async () => {
+  assert.throws(() => threads.addCode("/nowhere/at/all.so"), { code: "NotFound" });
+  await using code = await testCode();
+  const number = threads.addCode(code.path);
+  threads.removeCode(number);
+  assert.throws(() => threads.removeCode(number), { code: "NotFound" });
+  assert.equal(threads.canInterruptCode(), true);
+});
+
+Deno.test("fault handlers are not pinned while the engine has none", () => {
+  assert.throws(() => threads.pinFaultHandlers(), {
+    code: "FailedPrecondition",
+    message: /the engine has not installed its own/,
+  });
+});
+
+Deno.test("thousands of threads leave no thread, descriptor or mapping behind", async () => {
+  const run = async (count: number) => {
+    for (let i = 0; i < count; i += 100) {
+      const batch = Array.from({ length: 100 }, () => threads.start(request("getpid")));
+      await Promise.all(batch.map((thread) => thread.ended));
+    }
+  };
+  const mappings = async () => (await Deno.readTextFile("/proc/self/maps")).split("\n").length;
+  await run(500);
+  await until("swept", () => usage().threads <= before.threads + 2);
+  const fds = usage().fds;
+  const maps = await mappings();
+  await run(4_000);
+  await until("swept", () => usage().threads <= before.threads + 2);
+  assert.ok(usage().fds <= fds, `${usage().fds} descriptors, before ${fds}`);
+  assert.ok(await mappings() <= maps + 50, `${await mappings()} mappings, before ${maps}`);
+});
+
+/** The shared object of the C tests, loaded; its directory is removed when disposed of. */
+async function testCode(): Promise<
+  AsyncDisposable & { readonly path: string; readonly holdAndWait: Address }
+> {
+  await using release = new AsyncDisposableStack();
+  const outDir = await Deno.makeTempDir({ prefix: "quasaur-code-" });
+  release.defer(() => Deno.remove(outDir, { recursive: true }));
+  const path = await buildTestCode({ outDir });
+  const library = Deno.dlopen(path, {
+    function_address: { parameters: ["u32"], result: "u64" },
+  });
+  release.defer(() => library.close());
+  const owned = release.move();
+  return {
+    path,
+    holdAndWait: library.symbols.function_address(0),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** The lower half of a register, as a C int. */
+function asInt32(value: bigint | undefined): number {
+  return Number(BigInt.asIntN(32, value ?? 0n));
+}
 
 Deno.test("records are decoded field by field, and unknown kinds are left out", () => {
   const bytes = new Uint8Array(32);
