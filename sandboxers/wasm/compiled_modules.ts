@@ -5,8 +5,27 @@
  * @module
  */
 
+/** What is known of a module's compiled code without a look at the disk. */
+export type CompiledState =
+  /** Nothing yet, or not any more: only {@link CompiledModules.find} can tell. */
+  | "unknown"
+  /** It is asked for and not done: looking for it is of no use yet. */
+  | "compiling"
+  /** It is there, as far as is known. */
+  | "ready"
+  /** It cannot be had for now: neither looking nor asking is of any use. */
+  | "unavailable";
+
 /** Compiled code of modules. */
 export interface CompiledModules {
+  /**
+   * What is known of a module's compiled code. Cheap: it is asked at every start of a module that
+   * has no compiled code in memory. In the states `compiling` and `unavailable` an engine neither
+   * calls {@link CompiledModules.find} nor {@link CompiledModules.request}.
+   *
+   * @param digest SHA-256 of the module's bytes, in hexadecimal.
+   */
+  state(digest: string): CompiledState;
   /**
    * Finds the compiled code of a module; never fails: what cannot be had or trusted is not there.
    *

@@ -23,6 +23,13 @@ export interface Engine {
    */
   load(bytes: Uint8Array<ArrayBuffer>): Promise<EngineModule>;
   /**
+   * Finds a module that was made before, without its bytes.
+   *
+   * @param digest SHA-256 of the bytes, in hexadecimal.
+   * @returns A reference as {@link Engine.load} gives it; undefined when the bytes are needed.
+   */
+  loadKnown?(digest: string): Promise<EngineModule | undefined>;
+  /**
    * Makes a guest of a module, ready to run.
    *
    * @throws {SandboxError} `InvalidArgument` when module and options do not fit together;

@@ -13,6 +13,10 @@ export const MODULE_BYTES_MAX = 268_435_456;
 const MAGIC = [0x00, 0x61, 0x73, 0x6d];
 const MODULE_VERSION = [0x01, 0x00, 0x00, 0x00];
 const COMPONENT_VERSION = [0x0d, 0x00, 0x01, 0x00];
+/** `#!`, the start of a script. */
+const SCRIPT_START = [0x23, 0x21];
+/** `(`, the start of a module as text. */
+const TEXT_START = [0x28];
 const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
 
 /**
@@ -33,7 +37,7 @@ export function assertModuleHeader(bytes: Uint8Array, sizeBytes: number = bytes.
     );
   }
   if (!startsWith(bytes, MAGIC)) {
-    throw refusal(`it does not start like one: found bytes ${hex(bytes)}`);
+    throw refusal(`it does not start like one${likeness(bytes)}: found bytes ${hex(bytes)}`);
   }
   if (bytes.length < 8) throw refusal("the file is truncated");
   const version = bytes.subarray(4, 8);
@@ -54,6 +58,15 @@ export function assertModuleHeader(bytes: Uint8Array, sizeBytes: number = bytes.
  */
 export function refusal(reason: string): SandboxError {
   return new SandboxError("InvalidArgument", `cannot load the WebAssembly module: ${reason}`);
+}
+
+/** What a file that is no module looks like, as part of a sentence. */
+function likeness(bytes: Uint8Array): string {
+  if (startsWith(bytes, SCRIPT_START)) return ", but like a script";
+  if (startsWith(bytes, TEXT_START)) {
+    return ", but like WebAssembly text (.wat), which has to be translated";
+  }
+  return "";
 }
 
 function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {

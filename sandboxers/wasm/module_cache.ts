@@ -81,6 +81,42 @@ export class ModuleCache<M extends Disposable> {
     }
   }
 
+  /**
+   * Whether a module is in memory or being loaded.
+   *
+   * @param digest What identifies the content.
+   */
+  has(digest: string): boolean {
+    return this.#entries.has(digest);
+  }
+
+  /**
+   * A module that is in memory, for a look at it.
+   *
+   * @param digest What identifies the content.
+   * @returns Undefined when it is not, or not yet.
+   */
+  peek(digest: string): M | undefined {
+    return this.#entries.get(digest)?.module;
+  }
+
+  /** The modules that are in memory. */
+  *modules(): Iterable<M> {
+    for (const { module } of this.#entries.values()) if (module !== undefined) yield module;
+  }
+
+  /**
+   * Frees a module that nobody uses; one that is in use stays.
+   *
+   * @param digest What identifies the content.
+   */
+  drop(digest: string): void {
+    const entry = this.#entries.get(digest);
+    if (entry?.module === undefined || entry.references > 0) return;
+    this.#entries.delete(digest);
+    entry.module[Symbol.dispose]();
+  }
+
   /** Drops unused modules, now and from here on. */
   close(): void {
     this.#closed = true;

@@ -104,3 +104,28 @@ Deno.test("close frees what is unused, and the rest when it is given up", async 
   reference[Symbol.dispose]();
   assert.equal(used.loads.module.freed, 1);
 });
+
+Deno.test("a look at a module does not hold it, and is there only once it is loaded", async () => {
+  const cache = new ModuleCache<FakeModule>(ROOMY);
+  const { loads, load } = loader();
+  assert.deepEqual([cache.has("x"), cache.peek("x"), [...cache.modules()]], [false, undefined, []]);
+  const loading = cache.acquire("x", 1, load);
+  assert.deepEqual([cache.has("x"), cache.peek("x")], [true, undefined]);
+  (await loading)[Symbol.dispose]();
+  assert.equal(cache.peek("x"), loads.module);
+  assert.deepEqual([...cache.modules()], [loads.module]);
+  cache.close();
+  assert.equal(loads.module.freed, 1);
+});
+
+Deno.test("a module is dropped when nobody uses it, and stays while somebody does", async () => {
+  const cache = new ModuleCache<FakeModule>(ROOMY);
+  const { loads, load } = loader();
+  const reference = await cache.acquire("x", 1, load);
+  cache.drop("x");
+  assert.deepEqual([loads.module.freed, cache.has("x")], [0, true]);
+  reference[Symbol.dispose]();
+  cache.drop("x");
+  cache.drop("never loaded");
+  assert.deepEqual([loads.module.freed, cache.has("x")], [1, false]);
+});

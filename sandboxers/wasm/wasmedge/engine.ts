@@ -1,20 +1,22 @@
 /**
- * WasmEdge as an {@link Engine}: the interpreter, in this process, one shared parsed module for
- * each content, guests on threads of our own.
+ * WasmEdge as an {@link Engine}: in this process, one shared module for each content, interpreted
+ * until its compiled code is there, guests on threads of our own.
  *
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { SandboxError } from "../../lifecycle/errors.ts";
+import type { CompiledModules } from "../compiled_modules.ts";
 import type { Engine, EngineGuest, EngineModule, EngineStats, GuestOptions } from "../engine.ts";
-import { ModuleCache } from "../module_cache.ts";
 import { DEFAULT_LIBRARY_PATH } from "../native/library.ts";
 import { System } from "../native/system.ts";
 import { GuestThreads } from "../native/threads.ts";
+import { CompiledCode } from "./compiled_code.ts";
 import { type GuestContext, WasmEdgeGuest } from "./instance.ts";
+import { Keeper } from "./keeper.ts";
 import { WasmEdgeLibrary } from "./library.ts";
-import { WasmEdgeModule } from "./module.ts";
+import type { WasmEdgeModule } from "./module.ts";
+import { type LoadedModule, ModuleLoader } from "./module_loader.ts";
 import { NothingFunction } from "./stopper.ts";
 
 /**
@@ -22,12 +24,6 @@ import { NothingFunction } from "./stopper.ts";
  * of the address space (about 10,800 guests) no thread could be made to stop one.
  */
 export const GUESTS_MAX = 8_000;
-
-/** Files larger than this are hashed on another thread. */
-const HASH_INLINE_BYTES_MAX = 1_048_576;
-/** Unused modules that are kept for the next guest. */
-const IDLE_MODULES_MAX = 64;
-const IDLE_MODULE_BYTES_MAX = 67_108_864;
 
 /** After so many guests, the memory that they have left is given back to the system. */
 const GUESTS_PER_TRIM = 1_000;
@@ -46,6 +42,8 @@ export interface WasmEdgeEngineOptions {
   readonly guestNice?: number;
   /** Most guests at a time (default {@link GUESTS_MAX}). */
   readonly guestsMax?: number;
+  /** Where compiled code comes from; without it guests are interpreted. */
+  readonly compiled?: CompiledModules;
 }
 
 /** The WasmEdge engine. One for a process. */
@@ -55,10 +53,8 @@ export class WasmEdgeEngine implements Engine {
   /** The version of the library that was found. */
   readonly version: string;
   readonly #context: GuestContext;
-  readonly #modules = new ModuleCache<WasmEdgeModule>({
-    idleMax: IDLE_MODULES_MAX,
-    idleBytesMax: IDLE_MODULE_BYTES_MAX,
-  });
+  readonly #modules: ModuleLoader;
+  readonly #keeper: Keeper | undefined;
   readonly #references = new WeakMap<EngineModule, WasmEdgeModule>();
   readonly #guestsMax: number;
   #guests = 0;
@@ -80,6 +76,12 @@ export class WasmEdgeEngine implements Engine {
     const invoke = threads.symbol("WasmEdge_ExecutorInvoke");
     const { guestNice = GUEST_NICE } = options;
     this.#context = { library, system, threads, nothing, invoke, guestNice };
+    const code = options.compiled && new CompiledCode(library, system, threads, options.compiled);
+    this.#keeper = code && new Keeper(this.#context, code);
+    this.#modules = new ModuleLoader(
+      library,
+      code && this.#keeper && { code, keeper: this.#keeper },
+    );
     this.#guestsMax = options.guestsMax ?? GUESTS_MAX;
     this.version = library.version;
   }
@@ -91,19 +93,13 @@ export class WasmEdgeEngine implements Engine {
 
   /** Parses, validates and checks a module, or finds it in the cache. */
   async load(bytes: Uint8Array<ArrayBuffer>): Promise<EngineModule> {
-    const digest = await sha256(bytes);
-    const reference = await this.#modules.acquire(
-      digest,
-      bytes.length,
-      () => WasmEdgeModule.load(this.#context.library, bytes),
-    );
-    const module: EngineModule = {
-      digest,
-      compiled: false,
-      [Symbol.dispose]: () => reference[Symbol.dispose](),
-    };
-    this.#references.set(module, reference.module);
-    return module;
+    return this.#reference(await this.#modules.load(bytes));
+  }
+
+  /** Finds a module in the cache; see {@link Engine.loadKnown}. */
+  async loadKnown(digest: string): Promise<EngineModule | undefined> {
+    const loaded = await this.#modules.loadKnown(digest);
+    return loaded && this.#reference(loaded);
   }
 
   /** Makes a guest of a module of this engine. */
@@ -132,32 +128,54 @@ export class WasmEdgeEngine implements Engine {
     return {
       guests: this.#guests,
       guestsMax: this.#guestsMax,
-      modules: this.#modules.size,
-      moduleBytes: this.#modules.bytes,
-      compiledModules: 0,
+      ...this.#modules.stats(),
     };
   }
 
-  /** Releases everything; no guest may be left. */
+  /**
+   * Releases everything.
+   *
+   * @throws {SandboxError} `FailedPrecondition` while guests run.
+   */
   async close(): Promise<void> {
+    // Before the keeper goes: compiled guests cannot be without it.
+    const running = this.#context.threads.size - (this.#keeper?.isRunning ? 1 : 0);
+    if (running > 0) {
+      throw new SandboxError(
+        "FailedPrecondition",
+        `cannot close the engine: ${running} guests still run`,
+      );
+    }
     await this.#trim;
+    await this.#keeper?.close();
     await this.#context.threads.close();
     this.#context.nothing[Symbol.dispose]();
     this.#modules.close();
+    this.#context.library.releaseConfigurations();
+  }
+
+  #reference({ module, digest, release }: LoadedModule): EngineModule {
+    const reference: EngineModule = {
+      digest,
+      compiled: module.compiled,
+      [Symbol.dispose]: () => release[Symbol.dispose](),
+    };
+    this.#references.set(reference, module);
+    return reference;
   }
 
   #onGuestGone(): void {
     this.#guests--;
-    if (++this.#guestsSinceTrim < GUESTS_PER_TRIM) return;
-    this.#guestsSinceTrim = 0;
-    this.#trim ??= this.#context.library.memory.trim().finally(() => this.#trim = undefined);
+    this.#guestsSinceTrim++;
+    this.#trimIfDue();
   }
-}
 
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  if (bytes.length <= HASH_INLINE_BYTES_MAX) {
-    return createHash("sha256").update(bytes).digest("hex");
+  #trimIfDue(): void {
+    if (this.#trim !== undefined || this.#guestsSinceTrim < GUESTS_PER_TRIM) return;
+    this.#guestsSinceTrim = 0;
+    this.#trim = this.#context.library.memory.trim().finally(() => {
+      this.#trim = undefined;
+      this.#trimIfDue();
+    });
   }
-  const digest = await crypto.subtle.digest("SHA-256", bytes);
-  return new Uint8Array(digest).toHex();
 }

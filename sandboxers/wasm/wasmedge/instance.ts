@@ -1,5 +1,6 @@
 /**
- * Guests: an instance of a module with its own WASI, run by the interpreter on a thread of its own.
+ * Guests: an instance of a module with its own WASI, run on a thread of its own, by the interpreter
+ * or as compiled code.
  *
  * @module
  */
@@ -16,7 +17,9 @@ import { holding } from "../native/hold.ts";
 import type { Address } from "../native/library.ts";
 import type { System } from "../native/system.ts";
 import type { GuestThread, GuestThreads, ThreadEnd } from "../native/threads.ts";
+import { FRAME_BYTES_MAX } from "./compiled_file.ts";
 import type { WasmEdgeLibrary } from "./library.ts";
+import { isOutOfMemory, type MemoryPlan, PAGE_BYTES, planMemory } from "./memory_bounds.ts";
 import { START_FUNCTION, type WasmEdgeModule } from "./module.ts";
 import { type NothingFunction, Stopper } from "./stopper.ts";
 
@@ -36,14 +39,17 @@ export interface GuestContext {
   readonly guestNice: number;
 }
 
-/** A page of linear memory in bytes. */
-const PAGE_BYTES = 65_536;
-/** What an idle guest holds beside its linear memory, measured; big modules hold more. */
-const ENGINE_BYTES = 131_072;
 /** The interpreter keeps the guest's stack on the heap, so the thread needs little. */
 const STACK_BYTES = 1_048_576;
-/** Instances of modules larger than this are made on another thread: that copies all their code. */
-const INSTANTIATE_INLINE_BYTES_MAX = 262_144;
+/** Compiled code runs on the thread's own stack. Only what is touched of it takes memory. */
+const COMPILED_STACK_BYTES = 8_388_608;
+/** It has no stack probes, so the guard has to be wider than any of its frames. */
+const COMPILED_GUARD_BYTES = 2 * FRAME_BYTES_MAX;
+/**
+ * Instances of modules larger than this are made on another thread. For an interpreted one all code
+ * is copied, for a compiled one only data.
+ */
+const INSTANTIATE_INLINE_BYTES_MAX = { interpreted: 262_144, compiled: 4_194_304 } as const;
 
 /** Pause between two attempts to make a guest end, doubled each time up to the second number. */
 const KILL_INTERVAL_MS = 1;
@@ -56,6 +62,11 @@ const FIRST_PREOPEN_FD = 3;
 const RESULT_SUCCESS = 0x00;
 const RESULT_TERMINATED = 0x01;
 const RESULT_INTERRUPTED = 0x07;
+/** `WasmEdge_ErrCode_Unreachable`: also what programs end with when an allocation failed. */
+const RESULT_UNREACHABLE = 0x040a;
+
+/** What the engine calls an access out of bounds: to it, a fault is a fault. */
+const STACK_MESSAGE = "call stack exhausted";
 
 const MEMORY_NAME = new TextEncoder().encode("memory");
 const START_NAME = new TextEncoder().encode(START_FUNCTION);
@@ -69,6 +80,9 @@ interface GuestParts {
   /** The exported memory; `0n` where there is none. */
   readonly memory: Address;
   readonly stopper: Stopper;
+  readonly plan: MemoryPlan;
+  readonly compiled: boolean;
+  readonly descriptorsMax: number | undefined;
   readonly release: DisposableStack;
 }
 
@@ -80,6 +94,8 @@ export class WasmEdgeGuest implements EngineGuest {
   #thread: GuestThread | undefined;
   #killTimer: ReturnType<typeof setTimeout> | undefined;
   #killed = false;
+  #exceeded = false;
+  #stopping = false;
   #ended = false;
 
   private constructor(context: GuestContext, parts: GuestParts) {
@@ -115,14 +131,21 @@ export class WasmEdgeGuest implements EngineGuest {
   /** Runs it on a thread of its own. */
   async start(options: GuestThreadOptions): Promise<number> {
     const { threads, invoke, guestNice } = this.#context;
+    const { compiled, plan, descriptorsMax } = this.#parts;
     if (this.#thread !== undefined) {
       throw new SandboxError("Internal", "The guest is started twice");
     }
     const thread = threads.start({
       name: options.name,
       nice: guestNice,
-      stackBytes: STACK_BYTES,
+      ...compiled
+        ? { stackBytes: COMPILED_STACK_BYTES, guardBytes: COMPILED_GUARD_BYTES }
+        : { stackBytes: STACK_BYTES },
       steps: options.steps,
+      ...(options.filter === undefined ? {} : { filter: options.filter }),
+      ...(descriptorsMax === undefined ? {} : { descriptorsMax }),
+      heapBytesMax: plan.heapBytesMax,
+      onExceeded: () => this.#onExceeded(),
       // SAFETY: Result WasmEdge_ExecutorInvoke(executor, function, params, 0, returns, 0): all six
       // are integers or pointers, and executor and function live until this guest is disposed of,
       // which is refused while the thread runs.
@@ -145,7 +168,7 @@ export class WasmEdgeGuest implements EngineGuest {
     if (this.#killed) return true;
     if (!this.#thread.running) return false;
     this.#killed = true;
-    this.#press(KILL_INTERVAL_MS);
+    this.#stop();
     return true;
   }
 
@@ -156,11 +179,26 @@ export class WasmEdgeGuest implements EngineGuest {
 
   /** Its linear memory as it has grown, and the engine's share. */
   memory(): GuestMemory {
-    const { memory, release } = this.#parts;
+    const { plan, release } = this.#parts;
     if (release.disposed) return { linearBytes: 0, engineBytes: 0 };
-    if (memory === 0n) return { linearBytes: 0, engineBytes: ENGINE_BYTES };
-    const pages = this.#context.library.c.WasmEdge_MemoryInstanceGetPageSize(memory);
-    return { linearBytes: Number(pages) * PAGE_BYTES, engineBytes: ENGINE_BYTES };
+    return {
+      linearBytes: this.#pages() * PAGE_BYTES,
+      engineBytes: plan.engineBytes + (this.#thread?.heapBytes() ?? 0),
+    };
+  }
+
+  /**
+   * One byte of its linear memory.
+   *
+   * @param offset Where in the memory.
+   */
+  memoryByte(offset: bigint): number | undefined {
+    const { library } = this.#context;
+    const { memory, release } = this.#parts;
+    if (memory === 0n || release.disposed) return undefined;
+    const address = library.c.WasmEdge_MemoryInstanceGetPointer(memory, offset, 1n);
+    // SAFETY: the engine has checked that the byte is there; it stays until the guest is disposed of.
+    return address === 0n ? undefined : library.memory.read(address, 1)[0];
   }
 
   /** Frees all that the engine holds of it. */
@@ -171,11 +209,21 @@ export class WasmEdgeGuest implements EngineGuest {
     this.#parts.release.dispose();
   }
 
-  /** Until it ends: the stop flag for a guest that computes, a signal for one that waits. */
+  #stop(): void {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#press(KILL_INTERVAL_MS);
+  }
+
+  /**
+   * Until it ends: a signal for one that waits, and before it, so that it does not go on when it
+   * wakes up, the stop flag. Compiled code may not look at the flag: the signal ends it where it
+   * computes, and at its next call into the engine.
+   */
   #press(intervalMs: number): void {
     if (this.#ended) return;
-    // The flag first: a guest that wakes up without it would go on.
-    if (this.#parts.stopper.stop()) this.#thread?.interrupt();
+    const { compiled, stopper } = this.#parts;
+    if (stopper.stop() || compiled) this.#thread?.interrupt();
     this.#killTimer = setTimeout(
       () => this.#press(Math.min(intervalMs * 2, KILL_INTERVAL_MAX_MS)),
       intervalMs,
@@ -190,7 +238,27 @@ export class WasmEdgeGuest implements EngineGuest {
     this.#end.resolve(result);
   }
 
+  /** Pages of linear memory that it has; what its module declares where it exports none. */
+  #pages(): number {
+    const { memory, plan } = this.#parts;
+    if (memory === 0n) return plan.pagesMin;
+    return Number(this.#context.library.c.WasmEdge_MemoryInstanceGetPageSize(memory));
+  }
+
+  /** The thread has taken more of the C heap than it may. */
+  #onExceeded(): void {
+    if (this.#ended || this.#killed) return;
+    this.#exceeded = true;
+    this.#stop();
+  }
+
   #guestEnd(end: ThreadEnd): GuestEnd {
+    const { plan } = this.#parts;
+    if (this.#exceeded) {
+      const message =
+        `the engine took more than ${plan.heapBytesMax} bytes for its stack and tables`;
+      return { kind: "oom", message };
+    }
     if (this.#killed || end.value === undefined) return { kind: "killed" };
     const { library } = this.#context;
     // WasmEdge_Result is 32 bits; the upper half of the register says nothing.
@@ -203,7 +271,13 @@ export class WasmEdgeGuest implements EngineGuest {
       };
     }
     if (code === RESULT_INTERRUPTED) return { kind: "killed" };
-    return { kind: "trap", message: library.message(code) };
+    if (code === RESULT_UNREACHABLE && isOutOfMemory(this.#pages(), plan.pagesMax)) {
+      return {
+        kind: "oom",
+        message: `it gave up with ${this.#pages() * PAGE_BYTES} bytes of memory`,
+      };
+    }
+    return { kind: "trap", message: end.stackExhausted ? STACK_MESSAGE : library.message(code) };
   }
 }
 
@@ -217,9 +291,10 @@ async function createParts(
   const { c } = library;
   assertStreams(context.system, options);
   using release = new DisposableStack();
-  const configuration = library.configure(limitInPages(module, options.memoryLimitBytes));
-  release.defer(() => c.WasmEdge_ConfigureDelete(configuration));
-  const executor = c.WasmEdge_ExecutorCreate(configuration, 0n);
+  const { compiled, shape } = module;
+  const plan = planMemory(shape, compiled, options);
+  // The executor keeps a copy of its configuration.
+  const executor = c.WasmEdge_ExecutorCreate(library.guestConfiguration(plan.pagesMax), 0n);
   release.defer(() => c.WasmEdge_ExecutorDelete(executor));
   const wasi = createWasi(library, options);
   release.defer(() => c.WasmEdge_ModuleInstanceDelete(wasi));
@@ -234,7 +309,18 @@ async function createParts(
   const memory = c.WasmEdge_ModuleInstanceFindMemory(instance, MEMORY_NAME.length, MEMORY_NAME);
   if (start === 0n) throw new SandboxError("Internal", "The start function is gone");
   const stopper = release.use(new Stopper(library, executor, nothing));
-  return { executor, wasi, start, memory, stopper, release: release.move() };
+  const { descriptorsMax } = options;
+  return {
+    executor,
+    wasi,
+    start,
+    memory,
+    stopper,
+    plan,
+    compiled,
+    descriptorsMax,
+    release: release.move(),
+  };
 }
 
 async function instantiate(
@@ -244,12 +330,13 @@ async function instantiate(
   module: WasmEdgeModule,
 ): Promise<Address> {
   const { c } = library;
+  const inlineMax = INSTANTIATE_INLINE_BYTES_MAX[module.compiled ? "compiled" : "interpreted"];
   // 128 bytes, so that it lies outside of the JavaScript heap: another thread may write to it.
   const out = new BigUint64Array(16);
   const outBytes = new Uint8Array(out.buffer);
   // SAFETY: writes one pointer to `out`, which is held until the call is over; executor, store
   // and module are the caller's, who waits.
-  const code = module.sizeBytes <= INSTANTIATE_INLINE_BYTES_MAX
+  const code = module.shape.sizeBytes <= inlineMax
     ? c.WasmEdge_ExecutorInstantiate(executor, outBytes, store, module.ast)
     : await holding(
       [outBytes],
@@ -264,22 +351,6 @@ function assertInstantiated(library: WasmEdgeLibrary, code: number): void {
   throw new SandboxError(
     "InvalidArgument",
     `cannot instantiate the WebAssembly module: ${library.message(code)}`,
-  );
-}
-
-/**
- * The memory limit in pages. A module that starts with more is refused here: the engine would start
- * it with less memory than it declares.
- */
-function limitInPages(module: WasmEdgeModule, limitBytes: number | undefined): number | undefined {
-  if (limitBytes === undefined) return undefined;
-  const pages = Math.floor(limitBytes / PAGE_BYTES);
-  if (pages >= module.memoryPagesMin) return pages;
-  throw new SandboxError(
-    "InvalidArgument",
-    `cannot instantiate the WebAssembly module: it starts with ` +
-      `${module.memoryPagesMin * PAGE_BYTES} bytes of memory, the limit is ${limitBytes}: ` +
-      "raise the container's memory limit",
   );
 }
 

@@ -6,10 +6,11 @@
  */
 
 import type { SandboxError } from "../../lifecycle/errors.ts";
-import { assertModuleHeader, refusal } from "../module_bytes.ts";
+import { refusal } from "../module_bytes.ts";
+import type { CheckedModule, ModuleShape } from "../module_sections.ts";
 import { holding } from "../native/hold.ts";
 import type { Address } from "../native/library.ts";
-import { WASI_MODULE, type WasmEdgeLibrary } from "./library.ts";
+import { type RunMode, WASI_MODULE, type WasmEdgeLibrary } from "./library.ts";
 
 /** The function that a WASI command exports and a host calls. */
 export const START_FUNCTION = "_start";
@@ -23,66 +24,91 @@ const NAMED_MAX = 8;
 
 /** WasmEdge_ExternalType. */
 const EXTERNAL_FUNCTION = 0;
-const EXTERNAL_MEMORY = 2;
 
 /** A parsed and validated module. Any number of guests use it at the same time. */
 export class WasmEdgeModule implements Disposable {
   readonly #library: WasmEdgeLibrary;
-  #disposed = false;
+  readonly #release = new DisposableStack();
 
   /**
    * @param library The engine.
    * @param ast The `WasmEdge_ASTModuleContext`; owned by this object from here on.
-   * @param sizeBytes Size of the file it was made of.
+   * @param shape What the module asks for.
+   * @param compiled Whether guests of it run compiled code.
    */
-  private constructor(library: WasmEdgeLibrary, readonly ast: Address, readonly sizeBytes: number) {
+  private constructor(
+    library: WasmEdgeLibrary,
+    readonly ast: Address,
+    readonly shape: ModuleShape,
+    readonly compiled: boolean,
+  ) {
     this.#library = library;
+    this.#release.defer(() => library.c.WasmEdge_ASTModuleDelete(ast));
   }
 
   /**
-   * Parses, validates and checks a module.
+   * Parses, validates and checks a module whose guests are interpreted.
    *
    * @throws {SandboxError} `InvalidArgument` with the reason when it cannot be run.
    */
-  static async load(
-    library: WasmEdgeLibrary,
-    bytes: Uint8Array<ArrayBuffer>,
-  ): Promise<WasmEdgeModule> {
-    assertModuleHeader(bytes);
-    const configuration = library.configure(undefined);
-    try {
-      const ast = await parse(library, configuration, bytes);
-      const module = new WasmEdgeModule(library, ast, bytes.length);
-      try {
-        await validate(library, configuration, ast, bytes.length);
-        module.#checkImports();
-        module.#checkStart();
-        return module;
-      } catch (error) {
-        module[Symbol.dispose]();
-        throw error;
-      }
-    } finally {
-      library.c.WasmEdge_ConfigureDelete(configuration);
-    }
+  static async load(library: WasmEdgeLibrary, checked: CheckedModule): Promise<WasmEdgeModule> {
+    const { bytes, shape } = checked;
+    return await WasmEdgeModule.#make(
+      library,
+      "interpreter",
+      shape,
+      (configuration) => parse(library, configuration, bytes),
+    );
   }
 
-  /** Pages of 64 KiB that the module's exported memory starts with; 0 when it exports none. */
-  get memoryPagesMin(): number {
-    const { c } = this.#library;
-    for (const exported of this.#exports()) {
-      if (c.WasmEdge_ExportTypeGetExternalType(exported) !== EXTERNAL_MEMORY) continue;
-      const type = c.WasmEdge_ExportTypeGetMemoryType(this.ast, exported);
-      return Number(c.WasmEdge_LimitGetMin(c.WasmEdge_MemoryTypeGetLimit(type)));
-    }
-    return 0;
+  /**
+   * Loads compiled code of a module, with the same checks.
+   *
+   * @param path A file that this host has compiled and verified: its machine code is executed.
+   * @param shape What the module asks for that the file was compiled from.
+   * @throws {SandboxError} `InvalidArgument` with the reason when it cannot be run.
+   */
+  static async loadCompiled(
+    library: WasmEdgeLibrary,
+    path: string,
+    shape: ModuleShape,
+  ): Promise<WasmEdgeModule> {
+    return await WasmEdgeModule.#make(
+      library,
+      "compiled",
+      shape,
+      (configuration) => parseFile(library, configuration, path),
+    );
+  }
+
+  static async #make(
+    library: WasmEdgeLibrary,
+    runMode: RunMode,
+    shape: ModuleShape,
+    parsed: (configuration: Address) => Promise<Address>,
+  ): Promise<WasmEdgeModule> {
+    using release = new DisposableStack();
+    const configuration = library.configure(undefined, runMode);
+    release.defer(() => library.c.WasmEdge_ConfigureDelete(configuration));
+    const ast = await parsed(configuration);
+    const module = new WasmEdgeModule(library, ast, shape, runMode === "compiled");
+    const owned = release.use(new DisposableStack());
+    owned.use(module);
+    await validate(library, configuration, ast, shape.sizeBytes);
+    module.#checkImports();
+    module.#checkStart();
+    owned.move();
+    return module;
+  }
+
+  /** Adds what is to be done when the module is freed, before its code goes. */
+  onDispose(action: () => void): void {
+    this.#release.defer(action);
   }
 
   /** Frees the module. Guests made of it must be gone. */
   [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#library.c.WasmEdge_ASTModuleDelete(this.ast);
+    this.#release.dispose();
   }
 
   /** Refuses imports that nobody provides: the engine itself would not say which. */
@@ -151,6 +177,34 @@ async function parse(
         () => c.parseFromBytesAsync(loader, outBytes, bytes.length, bytes),
       );
     if (code !== 0) throw refusal(`it is truncated or damaged: ${library.message(code)}`);
+    return out[0] ?? 0n;
+  } finally {
+    c.WasmEdge_LoaderDelete(loader);
+  }
+}
+
+/** Maps a compiled file; on another thread, as that reads it from the disk. */
+async function parseFile(
+  library: WasmEdgeLibrary,
+  configuration: Address,
+  path: string,
+): Promise<Address> {
+  const { c } = library;
+  const loader = c.WasmEdge_LoaderCreate(configuration);
+  // 128 bytes each, so that they lie outside of the JavaScript heap: another thread uses them.
+  const out = new BigUint64Array(16);
+  const outBytes = new Uint8Array(out.buffer);
+  const text = new TextEncoder().encode(path);
+  const pathBytes = new Uint8Array(Math.max(text.length + 1, 128));
+  pathBytes.set(text);
+  try {
+    // SAFETY: the path is NUL-terminated, one pointer is written; both buffers are held until the
+    // call is over.
+    const code = await holding(
+      [outBytes, pathBytes],
+      () => c.parseFromFileAsync(loader, outBytes, pathBytes),
+    );
+    if (code !== 0) throw refusal(`its compiled code does not load: ${library.message(code)}`);
     return out[0] ?? 0n;
   } finally {
     c.WasmEdge_LoaderDelete(loader);

@@ -1,11 +1,14 @@
 /**
- * Stops a guest that computes. WasmEdge shows the stop flag of an executor only through a
- * `WasmEdge_Async`, so one is made of a function that does nothing, at the first time it is needed.
+ * Stops a guest that the interpreter runs, by the stop flag of its executor. WasmEdge shows the flag
+ * only through a `WasmEdge_Async`, which takes a thread to make. So where the flag lies in an executor
+ * is found out once, by watching what a `WasmEdge_Async` changes, and tried; from then on it is set
+ * where it is. Should an engine keep it in some other way, each guest gets its `WasmEdge_Async` at the
+ * first time it is needed.
  *
  * @module
  */
 
-import type { Address } from "../native/library.ts";
+import { type Address, openLibrary } from "../native/library.ts";
 import type { WasmEdgeLibrary } from "./library.ts";
 
 /** `(module (func (export "n")))` */
@@ -19,12 +22,27 @@ const NOTHING_MODULE = new Uint8Array([
 ]);
 const NOTHING_NAME = new TextEncoder().encode("n");
 
-/** The function that does nothing. One for a process, shared by all executors. */
+/** `WasmEdge_ErrCode_Interrupted`. */
+const RESULT_INTERRUPTED = 0x07;
+/** The flag when it is set: a 32-bit 1. */
+const SET = Uint32Array.of(1);
+/** How long the first `WasmEdge_Async` may take, in milliseconds; it does nothing. */
+const PROBE_WAIT_MS = 1_000n;
+
+const FLAG_SYMBOLS = {
+  malloc_usable_size: { parameters: ["u64"], result: "usize" },
+  setFlag: { name: "memcpy", parameters: ["u64", "buffer", "usize"], result: "u64" },
+} as const;
+
+/** The function that does nothing, and what it is good for. One for an engine. */
 export class NothingFunction implements Disposable {
   readonly #library: WasmEdgeLibrary;
   readonly #release: (() => void)[] = [];
+  readonly #flag: Deno.DynamicLibrary<typeof FLAG_SYMBOLS>["symbols"];
   /** The function's address. */
   readonly address: Address;
+  /** Where in an executor its stop flag is, in bytes; undefined where that is not known. */
+  readonly #flagOffset: bigint | undefined;
 
   /**
    * Makes the function.
@@ -33,6 +51,7 @@ export class NothingFunction implements Disposable {
    */
   constructor(library: WasmEdgeLibrary) {
     this.#library = library;
+    this.#flag = openLibrary(library.path, FLAG_SYMBOLS);
     const { c } = library;
     const configuration = library.configure(undefined);
     this.#release.push(() => c.WasmEdge_ConfigureDelete(configuration));
@@ -59,11 +78,61 @@ export class NothingFunction implements Disposable {
     this.#release.push(() => c.WasmEdge_ModuleInstanceDelete(instance));
     // SAFETY: the name has the length given.
     this.address = c.WasmEdge_ModuleInstanceFindFunction(instance, 1, NOTHING_NAME);
+    this.#flagOffset = this.#findFlag(executor);
+  }
+
+  /**
+   * Sets the stop flag of an executor, if it is known where it is.
+   *
+   * @returns Whether it is.
+   */
+  setFlag(executor: Address): boolean {
+    if (this.#flagOffset === undefined) return false;
+    this.#write(executor + this.#flagOffset);
+    return true;
   }
 
   /** Frees it. No {@link Stopper} may be left. */
   [Symbol.dispose](): void {
     for (const release of this.#release.splice(0).reverse()) release();
+  }
+
+  #write(address: Address): void {
+    // SAFETY: the address of an aligned 32-bit integer in an executor that lives, see #findFlag; one
+    // store that the guest's thread sees as a whole.
+    this.#flag.setFlag(address, new Uint8Array(SET.buffer), 4n);
+  }
+
+  /** Finds the one 32-bit number that stopping changes, from 0 to 1, and tries what it does. */
+  #findFlag(executor: Address): bigint | undefined {
+    const { c, memory } = this.#library;
+    const size = Number(this.#flag.malloc_usable_size(executor)) & ~3;
+    const words = () => new Uint32Array(memory.read(executor, size).buffer);
+    const handle = c.WasmEdge_ExecutorAsyncInvoke(executor, this.address, 0n, 0);
+    if (handle === 0n) return undefined;
+    try {
+      if (!c.WasmEdge_AsyncWaitFor(handle, PROBE_WAIT_MS)) return undefined;
+      const before = words();
+      c.WasmEdge_AsyncCancel(handle);
+      const after = words();
+      const changed = [...after.keys()].filter((i) => after[i] !== before[i]);
+      const [at] = changed;
+      if (at === undefined || changed.length > 1 || before[at] !== 0 || after[at] !== 1) {
+        return undefined;
+      }
+      const offset = BigInt(at * 4);
+      const stops = this.#invoke(executor) === RESULT_INTERRUPTED && this.#invoke(executor) === 0;
+      this.#write(executor + offset);
+      return stops && this.#invoke(executor) === RESULT_INTERRUPTED ? offset : undefined;
+    } finally {
+      c.WasmEdge_AsyncWait(handle);
+      c.WasmEdge_AsyncDelete(handle);
+    }
+  }
+
+  /** Calls the function. The result is that of a 32-bit WasmEdge_Result. */
+  #invoke(executor: Address): number {
+    return this.#library.c.WasmEdge_ExecutorInvoke(executor, this.address, 0n, 0, 0n, 0);
   }
 
   #check(code: number): void {
@@ -95,11 +164,12 @@ export class Stopper implements Disposable {
 
   /**
    * Sets the flag. The guest sees it at its next branch or call. Call it again until the guest has
-   * ended: the first call only prepares it, and whatever runs on the executor takes it down again.
+   * ended: the first call may only prepare it, and what looks at it takes it down again.
    *
    * @returns Whether the flag was set, or could not be because the system has no thread to spare.
    */
   stop(): boolean {
+    if (this.#nothing.setFlag(this.#executor)) return true;
     const { c } = this.#library;
     if (this.#handle === 0n) {
       this.#handle = c.WasmEdge_ExecutorAsyncInvoke(

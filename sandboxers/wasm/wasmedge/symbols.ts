@@ -13,11 +13,15 @@ const ADDRESS = "u64";
 /** A `WasmEdge_String` that is returned by value: length and pointer, 16 bytes. */
 const STRING = { struct: ["u32", "u64"] } as const;
 
-/** For {@link openLibrary}. */
-export const WASMEDGE_SYMBOLS = {
+/** What every version has: opened first, to say which one it is. */
+export const VERSION_SYMBOLS = {
   WasmEdge_VersionGet: { parameters: [], result: ADDRESS },
   WasmEdge_VersionGetMajor: { parameters: [], result: "u32" },
   WasmEdge_VersionGetMinor: { parameters: [], result: "u32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** For {@link openLibrary}. */
+export const WASMEDGE_SYMBOLS = {
   WasmEdge_LogOff: { parameters: [], result: "void" },
   WasmEdge_ResultGetMessage: { parameters: [RESULT], result: ADDRESS },
 
@@ -36,6 +40,13 @@ export const WASMEDGE_SYMBOLS = {
   parseFromBytesAsync: {
     name: "WasmEdge_LoaderParseFromBytes",
     parameters: [ADDRESS, "buffer", "u32", "buffer"],
+    result: RESULT,
+    nonblocking: true,
+  },
+  // (loader, AST module **, path)
+  parseFromFileAsync: {
+    name: "WasmEdge_LoaderParseFromFile",
+    parameters: [ADDRESS, "buffer", "buffer"],
     result: RESULT,
     nonblocking: true,
   },
@@ -58,12 +69,9 @@ export const WASMEDGE_SYMBOLS = {
   WasmEdge_ImportTypeGetExternalName: { parameters: [ADDRESS], result: STRING },
   WasmEdge_ExportTypeGetExternalType: { parameters: [ADDRESS], result: "u32" },
   WasmEdge_ExportTypeGetExternalName: { parameters: [ADDRESS], result: STRING },
-  WasmEdge_ExportTypeGetMemoryType: { parameters: [ADDRESS, ADDRESS], result: ADDRESS },
   WasmEdge_ExportTypeGetFunctionType: { parameters: [ADDRESS, ADDRESS], result: ADDRESS },
   WasmEdge_FunctionTypeGetParametersLength: { parameters: [ADDRESS], result: "u32" },
   WasmEdge_FunctionTypeGetReturnsLength: { parameters: [ADDRESS], result: "u32" },
-  WasmEdge_MemoryTypeGetLimit: { parameters: [ADDRESS], result: ADDRESS },
-  WasmEdge_LimitGetMin: { parameters: [ADDRESS], result: "u64" },
 
   WasmEdge_StoreCreate: { parameters: [], result: ADDRESS },
   WasmEdge_StoreDelete: { parameters: [ADDRESS], result: "void" },
@@ -85,6 +93,12 @@ export const WASMEDGE_SYMBOLS = {
     parameters: [ADDRESS, ADDRESS, ADDRESS, "u32"],
     result: ADDRESS,
   },
+  // (executor, function, params, count, returns, count)
+  WasmEdge_ExecutorInvoke: {
+    parameters: [ADDRESS, ADDRESS, ADDRESS, "u32", ADDRESS, "u32"],
+    result: RESULT,
+  },
+  WasmEdge_AsyncWait: { parameters: [ADDRESS], result: "void" },
   WasmEdge_AsyncWaitFor: { parameters: [ADDRESS, "u64"], result: "bool" },
   WasmEdge_AsyncCancel: { parameters: [ADDRESS], result: "void" },
   WasmEdge_AsyncDelete: { parameters: [ADDRESS], result: "void" },
@@ -117,5 +131,7 @@ export const WASMEDGE_SYMBOLS = {
     result: "u32",
   },
   WasmEdge_ModuleInstanceDelete: { parameters: [ADDRESS], result: "void" },
+  // (memory, offset, length): the address of the bytes, or NULL
+  WasmEdge_MemoryInstanceGetPointer: { parameters: [ADDRESS, "u64", "u64"], result: ADDRESS },
   WasmEdge_MemoryInstanceGetPageSize: { parameters: [ADDRESS], result: "u64" },
 } as const satisfies Deno.ForeignLibraryInterface;
