@@ -1,11 +1,11 @@
 /**
  * The command line of a sandboxer, the same for every kind: where it listens, where it keeps its
- * state, where events go and what it logs.
+ * state, where events go and what it logs. A kind may add flags of its own.
  *
  * @module
  */
 
-import { parseArgs } from "node:util";
+import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { SandboxError } from "./lifecycle/errors.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
@@ -26,9 +26,34 @@ export interface Flags {
   readonly logFormat: LogFormat;
 }
 
+/** A flag that only one kind has. It takes a value. */
+export interface KindFlag<T> {
+  /** What stands for the value in the help, such as `PATH`. */
+  readonly placeholder: string;
+  /** What it is for, with its default; a line of the help each. */
+  readonly help: readonly string[];
+  /**
+   * Reads the value.
+   *
+   * @param flag The flag's name, for messages.
+   * @param text What the command line says; undefined where it says nothing.
+   * @throws {SandboxError} `InvalidArgument`, naming the flag.
+   */
+  readonly read: (flag: string, text: string | undefined) => T;
+}
+
+/** Flags that only one kind has, by name without dashes. */
+export type KindFlags = Readonly<Record<string, KindFlag<unknown>>>;
+
+/** The values of {@link KindFlags}. */
+export type KindValues<F extends KindFlags> = { readonly [K in keyof F]: ReturnType<F[K]["read"]> };
+
+/** For a kind without flags of its own. */
+export const NO_KIND_FLAGS = {} as const satisfies KindFlags;
+
 /** What to do after reading the command line: run, or print something and be done. */
-export type FlagsOutcome =
-  | { readonly kind: "run"; readonly flags: Flags }
+export type FlagsOutcome<F extends KindFlags = typeof NO_KIND_FLAGS> =
+  | { readonly kind: "run"; readonly flags: Flags; readonly own: KindValues<F> }
   | { readonly kind: "print"; readonly text: string };
 
 const OPTIONS = {
@@ -46,29 +71,49 @@ const OPTIONS = {
 const SOCKET_PATH_BYTES_MAX = 107;
 
 /**
- * Reads the command line.
+ * Reads the command line of a kind without flags of its own.
  *
  * @param kind `wasm`, `vmm` or `quark`: decides the defaults and the name in the help.
  * @param args The arguments without the program.
  * @throws SandboxError `InvalidArgument`, naming the flag.
  */
-export function parseFlags(kind: string, args: readonly string[]): FlagsOutcome {
-  const values = parse(args);
-  if (values.help === true) return { kind: "print", text: help(kind) };
-  if (values.version === true) return { kind: "print", text: `quasaur-${kind} ${config.version}` };
+export function parseFlags(kind: string, args: readonly string[]): FlagsOutcome;
+/**
+ * Reads the command line of a kind with flags of its own.
+ *
+ * @param ownFlags Those flags.
+ */
+export function parseFlags<F extends KindFlags>(
+  kind: string,
+  args: readonly string[],
+  ownFlags: F,
+): FlagsOutcome<F>;
+/** See above. */
+export function parseFlags(
+  kind: string,
+  args: readonly string[],
+  ownFlags: KindFlags = NO_KIND_FLAGS,
+): FlagsOutcome<KindFlags> {
+  const values = parse(args, Object.keys(ownFlags));
+  if (values.has("help")) return { kind: "print", text: help(kind, ownFlags) };
+  if (values.has("version")) return { kind: "print", text: `quasaur-${kind} ${config.version}` };
   const root = `/run/quasaur/${kind}`;
   const flags: Flags = {
-    listen: socketPath("--listen", values.listen ?? `${root}.sock`),
-    taskListen: socketPath("--task-listen", values["task-listen"] ?? `${root}-task.sock`),
-    dir: absolutePath("--dir", values.dir ?? root),
-    containerdEvents: eventsPath(values["containerd-events"]),
-    logLevel: oneOf("--log-level", values["log-level"] ?? "info", LOG_LEVELS),
-    logFormat: oneOf("--log-format", values["log-format"] ?? "text", ["text", "json"]),
+    listen: socketPath("--listen", values.get("listen") ?? `${root}.sock`),
+    taskListen: socketPath("--task-listen", values.get("task-listen") ?? `${root}-task.sock`),
+    dir: absolutePath("--dir", values.get("dir") ?? root),
+    containerdEvents: eventsPath(values.get("containerd-events")),
+    logLevel: oneOf("--log-level", values.get("log-level") ?? "info", LOG_LEVELS),
+    logFormat: oneOf("--log-format", values.get("log-format") ?? "text", ["text", "json"]),
   };
   if (flags.listen === flags.taskListen) {
     throw bad("--task-listen", flags.taskListen, "a socket of its own, not that of --listen");
   }
-  return { kind: "run", flags };
+  const own = Object.entries(ownFlags).map(([name, { read }]) => [
+    name,
+    read(`--${name}`, values.get(name)),
+  ]);
+  return { kind: "run", flags, own: Object.fromEntries(own) };
 }
 
 /**
@@ -76,11 +121,15 @@ export function parseFlags(kind: string, args: readonly string[]): FlagsOutcome 
  * `--version` print and exit with 0, a bad flag is told on standard error and exits with 2.
  *
  * @param kind See {@link parseFlags}.
+ * @param ownFlags See {@link parseFlags}.
  */
-export function flagsOrExit(kind: string): Flags {
+export function flagsOrExit<F extends KindFlags>(
+  kind: string,
+  ownFlags: F,
+): { readonly flags: Flags; readonly own: KindValues<F> } {
   try {
-    const outcome = parseFlags(kind, Deno.args);
-    if (outcome.kind === "run") return outcome.flags;
+    const outcome = parseFlags(kind, Deno.args, ownFlags);
+    if (outcome.kind === "run") return outcome;
     print(Deno.stdout, outcome.text);
   } catch (error) {
     print(Deno.stderr, `quasaur-${kind}: ${SandboxError.from(error).message}`);
@@ -93,10 +142,15 @@ function print(to: { writeSync(bytes: Uint8Array): number }, text: string): void
   to.writeSync(new TextEncoder().encode(`${text}\n`));
 }
 
-/** The raw values by flag. */
-function parse(args: readonly string[]) {
+/** The raw values by flag; empty for one that takes none. */
+function parse(args: readonly string[], ownNames: readonly string[]): ReadonlyMap<string, string> {
+  const own = Object.fromEntries(ownNames.map((name) => [name, { type: "string" } as const]));
+  const options: ParseArgsOptionsConfig = { ...own, ...OPTIONS };
   try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: false }).values;
+    const { values } = parseArgs({ args: [...args], options, allowPositionals: false });
+    return new Map(
+      Object.entries(values).map(([name, value]) => [name, typeof value === "string" ? value : ""]),
+    );
   } catch (error) {
     // Node's messages name the flag; only their first sentence is about what was found.
     const found = (error instanceof Error ? error.message : String(error)).split(". ")[0] ?? "";
@@ -119,7 +173,13 @@ function bad(flag: string, value: string, expected: string): SandboxError {
   );
 }
 
-function absolutePath(flag: string, value: string): string {
+/**
+ * Reads an absolute path.
+ *
+ * @param flag The flag's name, for messages.
+ * @throws {SandboxError} `InvalidArgument`, naming the flag.
+ */
+export function absolutePath(flag: string, value: string): string {
   const parts = value.split("/");
   if (!value.startsWith("/") || value.includes("\0") || parts.includes("..")) {
     throw bad(flag, value, `an absolute path without ".."`);
@@ -140,13 +200,29 @@ function eventsPath(value = "/run/containerd/containerd.sock.ttrpc"): string | u
   return value === "none" ? undefined : socketPath("--containerd-events", value);
 }
 
-function oneOf<T extends string>(flag: string, value: string, allowed: readonly T[]): T {
+/**
+ * Reads one of several words.
+ *
+ * @param flag The flag's name, for messages.
+ * @throws {SandboxError} `InvalidArgument`, naming the flag.
+ */
+export function oneOf<T extends string>(flag: string, value: string, allowed: readonly T[]): T {
   const found = allowed.find((candidate) => candidate === value);
   if (found === undefined) throw bad(flag, value, `one of ${allowed.join(", ")}`);
   return found;
 }
 
-function help(kind: string): string {
+/** Where the texts of the help begin. */
+const HELP_COLUMN = 29;
+
+function ownHelp(ownFlags: KindFlags): string {
+  return Object.entries(ownFlags).flatMap(([name, { placeholder, help: lines }]) => {
+    const head = `  --${name} ${placeholder}`;
+    return lines.map((line, i) => `${(i === 0 ? head : "").padEnd(HELP_COLUMN - 1)} ${line}\n`);
+  }).join("");
+}
+
+function help(kind: string, ownFlags: KindFlags): string {
   return `quasaur-${kind}: runs the ${kind} sandboxes of this node for containerd
 
 Usage: quasaur-${kind} [flags]
@@ -156,7 +232,7 @@ Usage: quasaur-${kind} [flags]
   --dir PATH                 state directory (default /run/quasaur/${kind})
   --containerd-events PATH   containerd's ttrpc socket, for task events; "none" switches them off
                              (default /run/containerd/containerd.sock.ttrpc)
-  --log-level LEVEL          ${LOG_LEVELS.join(", ")} (default info)
+${ownHelp(ownFlags)}  --log-level LEVEL          ${LOG_LEVELS.join(", ")} (default info)
   --log-format FORMAT        text or json, one line for each record (default text)
   --version                  print the version
   -h, --help                 print this

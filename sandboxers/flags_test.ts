@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
-import { type Flags, parseFlags } from "./flags.ts";
+import { type Flags, type KindFlag, oneOf, parseFlags } from "./flags.ts";
 
 function flags(...args: string[]): Flags {
   const outcome = parseFlags("wasm", args);
@@ -70,4 +70,39 @@ Deno.test("--help names every flag and --version the version", () => {
     kind: "print",
     text: `quasaur-vmm ${config.version}`,
   });
+});
+
+const OWN: { readonly colour: KindFlag<string>; readonly size: KindFlag<number> } = {
+  colour: {
+    placeholder: "NAME",
+    help: ["red or green", "(default red)"],
+    read: (flag, text = "red") => oneOf(flag, text, ["red", "green"]),
+  },
+  size: {
+    placeholder: "N",
+    help: ["how large"],
+    read: (_, text = "7") => Number(text),
+  },
+};
+
+Deno.test("parseFlags() reads the flags of a kind beside those of all", () => {
+  const outcome = parseFlags("vmm", ["--size=9", "--dir", "/d"], OWN);
+  assert.ok(outcome.kind === "run");
+  assert.deepEqual(outcome.own, { colour: "red", size: 9 });
+  assert.equal(outcome.flags.dir, "/d");
+  assert.throws(() => parseFlags("vmm", ["--colour=blue"], OWN), {
+    code: "InvalidArgument",
+    message: /--colour "blue": expected one of red, green/,
+  });
+  assert.throws(() => parseFlags("vmm", ["--colour=red"]), { message: /--colour/ });
+});
+
+Deno.test("--help names the flags of a kind, in the same columns", () => {
+  const help = parseFlags("vmm", ["--help"], OWN);
+  assert.ok(help.kind === "print");
+  assert.match(
+    help.text,
+    /^ {2}--colour NAME {14}red or green\n {29}\(default red\)\n {2}--size N {19}how large\n/m,
+  );
+  assert.match(help.text, /^ {2}--log-level LEVEL {10}trace/m);
 });

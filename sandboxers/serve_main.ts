@@ -5,7 +5,13 @@
  * @module
  */
 
-import { type Flags, flagsOrExit } from "./flags.ts";
+import {
+  type Flags,
+  flagsOrExit,
+  type KindFlags,
+  type KindValues,
+  NO_KIND_FLAGS,
+} from "./flags.ts";
 import { SandboxError } from "./lifecycle/errors.ts";
 import type { Sandboxer } from "./lifecycle/sandboxer.ts";
 import { createLog, type Log } from "./log.ts";
@@ -18,15 +24,36 @@ import { serve } from "./serve.ts";
  * @param compose Puts the lifecycle and the kind's driver together. What it throws is logged, and
  *   the process exits with 1.
  */
-export async function sandboxerMain(
+export function sandboxerMain(
   kind: string,
   compose: (flags: Flags, log: Log) => Sandboxer | Promise<Sandboxer>,
+): Promise<never>;
+/**
+ * Runs a sandboxer process whose kind has flags of its own.
+ *
+ * @param compose Gets their values too.
+ * @param ownFlags Those flags.
+ */
+export function sandboxerMain<F extends KindFlags>(
+  kind: string,
+  compose: (flags: Flags, log: Log, own: KindValues<F>) => Sandboxer | Promise<Sandboxer>,
+  ownFlags: F,
+): Promise<never>;
+/** See above. */
+export async function sandboxerMain(
+  kind: string,
+  compose: (
+    flags: Flags,
+    log: Log,
+    own: KindValues<KindFlags>,
+  ) => Sandboxer | Promise<Sandboxer>,
+  ownFlags: KindFlags = NO_KIND_FLAGS,
 ): Promise<never> {
-  const flags = flagsOrExit(kind);
+  const { flags, own } = flagsOrExit(kind, ownFlags);
   const log = createLog({ level: flags.logLevel, format: flags.logFormat });
   let sandboxer: Sandboxer;
   try {
-    sandboxer = await compose(flags, log);
+    sandboxer = await compose(flags, log, own);
   } catch (error) {
     log.error("cannot start", { kind, error: SandboxError.from(error) });
     Deno.exit(1);
