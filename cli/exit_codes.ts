@@ -8,6 +8,8 @@
 import { type ErrorCode, type Exit, SandboxError } from "../mod.ts";
 import { UsageError } from "./usage_error.ts";
 
+/** Part of what was asked for could not be done, as the result says. */
+export const SOME_FAILED = 1;
 /** The command line cannot be understood. */
 export const USAGE = 2;
 /** Something other than the module went wrong. */

@@ -7,6 +7,7 @@
 import { Command, CommanderError } from "commander";
 import { SandboxError } from "../mod.ts";
 import { codeOfError, USAGE } from "./exit_codes.ts";
+import { imagesCommand } from "./images.ts";
 import { runCommand } from "./run.ts";
 import { complain, print, printError } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
@@ -43,6 +44,7 @@ function buildProgram(end: (code: number) => void): Command {
     .enablePositionalOptions()
     .addHelpText("after", "\nExample:\n  quasaur run wasm hello.wasm -- world")
     .addCommand(runCommand(end))
+    .addCommand(imagesCommand(end))
     .addCommand(versionCommand());
   configure(program);
   return program;

@@ -6,11 +6,24 @@
  */
 
 import { Command } from "commander";
-import { type DirectoryMount, type Exit, open, type RunOptions, SandboxError } from "../mod.ts";
+import {
+  type DirectoryMount,
+  type Exit,
+  open,
+  type RunOptions,
+  SandboxError,
+  type WasmEngine,
+} from "../mod.ts";
 import { checkKind } from "../sandboxers/embedded/kind.ts";
 import { codeOfExit, codeOfSignal } from "./exit_codes.ts";
 import { ForwardedSignals } from "./forwarded_signals.ts";
-import { parseDirectory, parseEnvironment, parseMemory, parseWorkdir } from "./run_values.ts";
+import {
+  parseDirectory,
+  parseEngine,
+  parseEnvironment,
+  parseMemory,
+  parseWorkdir,
+} from "./run_values.ts";
 import { complain } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -26,7 +39,9 @@ Examples:
 
 /** The options as commander gathers them. */
 interface WasmOptions {
+  readonly cacheDir?: string;
   readonly dir?: readonly DirectoryMount[];
+  readonly engine?: WasmEngine;
   readonly env?: Readonly<Record<string, string>>;
   readonly memory?: number;
   readonly workdir?: string;
@@ -67,9 +82,18 @@ function wasmCommand(end: (code: number) => void): Command {
     .argument("[args...]", "arguments of the guest")
     .passThroughOptions()
     .option(
+      "--cache-dir <PATH>",
+      "compile in the background and keep it there; default: only use what is in the system's",
+    )
+    .option(
       "--dir <HOST:GUEST[:ro]>",
       "show a directory to the guest; may be repeated",
       (text: string, before: readonly DirectoryMount[] = []) => [...before, parseDirectory(text)],
+    )
+    .option(
+      "--engine <NAME>",
+      "wasmedge or v8; default wasmedge where it is installed",
+      parseEngine,
     )
     .option(
       "--env <NAME=VALUE>",
@@ -96,7 +120,7 @@ async function runModule(
   if (file === "") throw new UsageError(`Invalid FILE "": expected the path of a module`);
   using signals = new ForwardedSignals();
   try {
-    const exit = await runToEnd(runOptions(file, args, options), signals);
+    const exit = await runToEnd(runOptions(file, args, options), options, signals);
     // A trap has been told already, on the guest's standard error.
     if (exit.reason === "oom" || exit.reason === "lost") {
       complain(`${file}: ${exit.message ?? exit.reason}`);
@@ -127,9 +151,17 @@ function runOptions(file: string, args: readonly string[], options: WasmOptions)
   };
 }
 
-async function runToEnd(options: RunOptions, signals: ForwardedSignals): Promise<Exit> {
+async function runToEnd(
+  options: RunOptions,
+  { engine, cacheDir }: WasmOptions,
+  signals: ForwardedSignals,
+): Promise<Exit> {
   const signal = signals.startSignal;
-  await using sandboxer = await open("wasm", { onWarning: (message) => complain(message) });
+  await using sandboxer = await open("wasm", {
+    onWarning: (message) => complain(message),
+    ...(engine && { engine }),
+    ...(cacheDir && { cacheDirectory: cacheDir }),
+  });
   await using sandbox = await sandboxer.createSandbox({ signal });
   await using container = await sandbox.run({ ...options, signal });
   signals.forwardTo(container);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { DirectoryMount } from "../mod.ts";
+import type { DirectoryMount, WasmEngine } from "../mod.ts";
 import { parseSize, SIZE_SYNTAX } from "./units.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -78,4 +78,14 @@ export function parseMemory(text: string): number {
 export function parseWorkdir(text: string): string {
   if (text.startsWith("/") && !text.split("/").includes("..")) return text;
   throw bad("--workdir", text, `an absolute path without ".."`);
+}
+
+/**
+ * Reads the name of an engine.
+ *
+ * @throws {UsageError}
+ */
+export function parseEngine(text: string): WasmEngine {
+  if (text === "wasmedge" || text === "v8") return text;
+  throw bad("--engine", text, "wasmedge or v8");
 }

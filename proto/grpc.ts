@@ -9,6 +9,7 @@ import { Buffer } from "node:buffer";
 import {
   create,
   type DescMessage,
+  type DescMethodServerStreaming,
   type DescMethodUnary,
   type DescService,
   fromBinary,
@@ -19,6 +20,7 @@ import {
 import {
   type ChannelOptions,
   Client,
+  type ClientReadableStream,
   type ClientUnaryCall,
   credentials,
   Metadata,
@@ -137,6 +139,44 @@ export class GrpcClient implements Disposable {
   }
 
   /**
+   * Makes one call whose answer is a stream.
+   *
+   * @param method The generated descriptor of the method.
+   * @param request Its request; missing fields keep their defaults.
+   * @returns The messages as they come; leaving the loop early cancels the call.
+   * @throws {SandboxError} As {@link GrpcClient.call}.
+   */
+  async *stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+    options: CallOptions = {},
+  ): AsyncGenerator<MessageShape<O>> {
+    const { signal, timeoutMs = 20_000 } = options;
+    if (signal?.aborted) throw abortError(signal, `cannot call ${method.name}`);
+    const metadata = new Metadata();
+    for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
+    const call: ClientReadableStream<MessageShape<O>> = this.#client.makeServerStreamRequest(
+      `/${method.parent.typeName}/${method.name}`,
+      serializer(method.input),
+      deserializer(method.output),
+      create(method.input, request),
+      metadata,
+      { deadline: Date.now() + timeoutMs },
+    );
+    const cancel = () => call.cancel();
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      for await (const message of call) yield message;
+    } catch (error) {
+      if (signal?.aborted) throw abortError(signal, `cannot call ${method.name}`);
+      throw isServiceError(error) ? errorOf(error, method.name) : error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      cancel();
+    }
+  }
+
+  /**
    * Waits until the server accepts connections.
    *
    * @param timeoutMs How long to wait, in milliseconds.
@@ -191,6 +231,11 @@ const CODE_NAME: ReadonlyMap<number, string> = new Map(
 /** Whether a status name is one of ours; all names in {@link CODE_NAME} are. */
 function isErrorCode(name: string | undefined): name is ErrorCode {
   return name !== undefined && name in STATUS_NUMBER;
+}
+
+/** Whether an error is a server's status. */
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "details" in error;
 }
 
 /** A failed call as our own error. */

@@ -4,10 +4,17 @@ import {
   Server,
   ServerCredentials,
   type ServerUnaryCall,
+  type ServerWritableStream,
   status,
 } from "@grpc/grpc-js";
 import { create } from "@bufbuild/protobuf";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+import {
+  Content,
+  type ReadContentRequest,
+  type ReadContentResponse,
+  ReadContentResponseSchema,
+} from "./gen/containerd/services/content/v1/content_pb.ts";
 import {
   type PodSandboxStatusRequest,
   type PodSandboxStatusResponse,
@@ -18,7 +25,10 @@ import {
 } from "./gen/runtime/v1/api_pb.ts";
 import { GrpcClient, MESSAGE_BYTES_MAX, serviceDefinition } from "./grpc.ts";
 
-/** A server that answers Version with the size of what it was sent and never answers PodSandboxStatus. */
+/**
+ * A server that answers Version with the size of what it was sent, never answers PodSandboxStatus,
+ * and streams as many messages as Read asks for, or one and an error, or no end of them.
+ */
 async function startServer(cancelled: () => void = () => {}) {
   const directory = await Deno.makeTempDir({ prefix: "quasaur-grpc-" });
   const socketPath = `${directory}/server.sock`;
@@ -43,6 +53,22 @@ async function startServer(cancelled: () => void = () => {}) {
     },
     podSandboxStatus(call: ServerUnaryCall<PodSandboxStatusRequest, PodSandboxStatusResponse>) {
       call.on("cancelled", cancelled);
+    },
+  });
+  server.addService(serviceDefinition(Content), {
+    read(call: ServerWritableStream<ReadContentRequest, ReadContentResponse>) {
+      call.on("cancelled", cancelled);
+      const { digest, size } = call.request;
+      const send = (offset: bigint) => call.write(create(ReadContentResponseSchema, { offset }));
+      if (digest === "endless") {
+        send(0n);
+      } else if (digest === "missing") {
+        send(0n);
+        call.emit("error", { code: status.NOT_FOUND, details: "gone" });
+      } else {
+        for (let offset = 0n; offset < size; offset++) send(offset);
+        call.end();
+      }
     },
   });
   await new Promise<void>((resolve, reject) => {
@@ -136,4 +162,37 @@ Deno.test("ready() fails when nobody listens", async () => {
     client.ready(100),
     (error) => error instanceof SandboxError && error.code === "Unavailable",
   );
+});
+
+Deno.test("a stream brings its messages in order, and its error at the end", async () => {
+  await using server = await startServer();
+  using client = new GrpcClient(server.socketPath);
+  const { read } = Content.method;
+  const offsets = async (digest: string, size: bigint) => {
+    const found: bigint[] = [];
+    for await (const { offset } of client.stream(read, { digest, size })) found.push(offset);
+    return found;
+  };
+  assert.deepEqual(await offsets("", 3n), [0n, 1n, 2n]);
+  assert.deepEqual(await offsets("", 0n), []);
+  await assert.rejects(offsets("missing", 0n), { code: "NotFound", message: "gone" });
+});
+
+Deno.test("leaving a stream, or aborting it, cancels the call", async () => {
+  let cancelled = Promise.withResolvers<void>();
+  await using server = await startServer(() => cancelled.resolve());
+  using client = new GrpcClient(server.socketPath);
+  const request = { digest: "endless" };
+  for await (const _ of client.stream(Content.method.read, request)) break;
+  await cancelled.promise;
+
+  cancelled = Promise.withResolvers<void>();
+  const abort = new AbortController();
+  const { signal } = abort;
+  await assert.rejects(async () => {
+    for await (const _ of client.stream(Content.method.read, request, { signal })) abort.abort();
+  }, { code: "Cancelled" });
+  await cancelled.promise;
+  const late = client.stream(Content.method.read, request, { signal });
+  await assert.rejects(late.next(), { code: "Cancelled" });
 });

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/types/types.proto.
  */
 export const file_containerd_types_types: GenFile = /*@__PURE__*/
-  fileDesc("Chxjb250YWluZXJkL3R5cGVzL3R5cGVzLnByb3RvEhBjb250YWluZXJkLnR5cGVzIkYKBU1vdW50EgwKBHR5cGUYASABKAkSDgoGc291cmNlGAIgASgJEg4KBnRhcmdldBgDIAEoCRIPCgdvcHRpb25zGAQgAygJIj0KCFBsYXRmb3JtEgoKAm9zGAEgASgJEhQKDGFyY2hpdGVjdHVyZRgCIAEoCRIPCgd2YXJpYW50GAMgASgJImcKBk1ldHJpYxItCgl0aW1lc3RhbXAYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgoKAmlkGAIgASgJEiIKBGRhdGEYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IpYECgdTYW5kYm94EhIKCnNhbmRib3hfaWQYASABKAkSMgoHcnVudGltZRgCIAEoCzIhLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveC5SdW50aW1lEiIKBHNwZWMYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EjUKBmxhYmVscxgEIAMoCzIlLmNvbnRhaW5lcmQudHlwZXMuU2FuZGJveC5MYWJlbHNFbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI9CgpleHRlbnNpb25zGAcgAygLMikuY29udGFpbmVyZC50eXBlcy5TYW5kYm94LkV4dGVuc2lvbnNFbnRyeRIRCglzYW5kYm94ZXIYCiABKAkaPgoHUnVudGltZRIMCgRuYW1lGAEgASgJEiUKB29wdGlvbnMYAiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaRwoPRXh0ZW5zaW9uc0VudHJ5EgsKA2tleRgBIAEoCRIjCgV2YWx1ZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5Bbnk6AjgBIoABCghFbnZlbG9wZRItCgl0aW1lc3RhbXAYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCW5hbWVzcGFjZRgCIAEoCRINCgV0b3BpYxgDIAEoCRIjCgVldmVudBgEIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnliBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_timestamp]);
+  fileDesc("Chxjb250YWluZXJkL3R5cGVzL3R5cGVzLnByb3RvEhBjb250YWluZXJkLnR5cGVzIkYKBU1vdW50EgwKBHR5cGUYASABKAkSDgoGc291cmNlGAIgASgJEg4KBnRhcmdldBgDIAEoCRIPCgdvcHRpb25zGAQgAygJIj0KCFBsYXRmb3JtEgoKAm9zGAEgASgJEhQKDGFyY2hpdGVjdHVyZRgCIAEoCRIPCgd2YXJpYW50GAMgASgJIrYBCgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEgwKBHNpemUYAyABKAMSQgoLYW5ub3RhdGlvbnMYBSADKAsyLS5jb250YWluZXJkLnR5cGVzLkRlc2NyaXB0b3IuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiZwoGTWV0cmljEi0KCXRpbWVzdGFtcBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCaWQYAiABKAkSIgoEZGF0YRgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkilgQKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRIyCgdydW50aW1lGAIgASgLMiEuY29udGFpbmVyZC50eXBlcy5TYW5kYm94LlJ1bnRpbWUSIgoEc3BlYxgDIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSNQoGbGFiZWxzGAQgAygLMiUuY29udGFpbmVyZC50eXBlcy5TYW5kYm94LkxhYmVsc0VudHJ5Ei4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj0KCmV4dGVuc2lvbnMYByADKAsyKS5jb250YWluZXJkLnR5cGVzLlNhbmRib3guRXh0ZW5zaW9uc0VudHJ5EhEKCXNhbmRib3hlchgKIAEoCRo+CgdSdW50aW1lEgwKBG5hbWUYASABKAkSJQoHb3B0aW9ucxgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARpHCg9FeHRlbnNpb25zRW50cnkSCwoDa2V5GAEgASgJEiMKBXZhbHVlGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueToCOAEigAEKCEVudmVsb3BlEi0KCXRpbWVzdGFtcBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJbmFtZXNwYWNlGAIgASgJEg0KBXRvcGljGAMgASgJEiMKBWV2ZW50GAQgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message containerd.types.Mount
@@ -76,6 +76,38 @@ export const PlatformSchema: GenMessage<Platform> = /*@__PURE__*/
   messageDesc(file_containerd_types_types, 1);
 
 /**
+ * @generated from message containerd.types.Descriptor
+ */
+export type Descriptor = Message<"containerd.types.Descriptor"> & {
+  /**
+   * @generated from field: string media_type = 1;
+   */
+  mediaType: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: map<string, string> annotations = 5;
+   */
+  annotations: { [key: string]: string };
+};
+
+/**
+ * Describes the message containerd.types.Descriptor.
+ * Use `create(DescriptorSchema)` to create a new message.
+ */
+export const DescriptorSchema: GenMessage<Descriptor> = /*@__PURE__*/
+  messageDesc(file_containerd_types_types, 2);
+
+/**
  * @generated from message containerd.types.Metric
  */
 export type Metric = Message<"containerd.types.Metric"> & {
@@ -100,7 +132,7 @@ export type Metric = Message<"containerd.types.Metric"> & {
  * Use `create(MetricSchema)` to create a new message.
  */
 export const MetricSchema: GenMessage<Metric> = /*@__PURE__*/
-  messageDesc(file_containerd_types_types, 2);
+  messageDesc(file_containerd_types_types, 3);
 
 /**
  * @generated from message containerd.types.Sandbox
@@ -152,7 +184,7 @@ export type Sandbox = Message<"containerd.types.Sandbox"> & {
  * Use `create(SandboxSchema)` to create a new message.
  */
 export const SandboxSchema: GenMessage<Sandbox> = /*@__PURE__*/
-  messageDesc(file_containerd_types_types, 3);
+  messageDesc(file_containerd_types_types, 4);
 
 /**
  * @generated from message containerd.types.Sandbox.Runtime
@@ -174,7 +206,7 @@ export type Sandbox_Runtime = Message<"containerd.types.Sandbox.Runtime"> & {
  * Use `create(Sandbox_RuntimeSchema)` to create a new message.
  */
 export const Sandbox_RuntimeSchema: GenMessage<Sandbox_Runtime> = /*@__PURE__*/
-  messageDesc(file_containerd_types_types, 3, 0);
+  messageDesc(file_containerd_types_types, 4, 0);
 
 /**
  * @generated from message containerd.types.Envelope
@@ -206,5 +238,5 @@ export type Envelope = Message<"containerd.types.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_containerd_types_types, 4);
+  messageDesc(file_containerd_types_types, 5);
 
