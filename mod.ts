@@ -32,6 +32,7 @@ export type {
   SandboxKind,
   SandboxOptions,
   StdioMode,
+  WasmEngine,
 } from "./sandboxers/embedded/api.ts";
 export { type ErrorCode, type ErrorContext, SandboxError } from "./sandboxers/lifecycle/errors.ts";
 export type { Exit, NetworkSpec, Stats } from "./sandboxers/lifecycle/spec.ts";

@@ -14,7 +14,11 @@ const OUT = "build/bundle";
 /** Programs: the file that is made, and what it is made of. */
 const PROGRAMS: readonly (readonly [file: string, entry: string])[] = [
   ["quasaur-wasm.js", "sandboxers/wasm/main.ts"],
+  // Started by the launcher, for pods that want a process of their own.
+  ["quasaur-wasm-pod.js", "sandboxers/wasm/pod_process/main.ts"],
   ["quasaur.js", "cli/main.ts"],
+  // Started by quasaur.js, by this name.
+  ["quasaur-v8-worker.js", "sandboxers/wasm/v8/worker.ts"],
 ];
 
 /**
@@ -32,8 +36,17 @@ export async function bundle(outDir: string = OUT): Promise<void> {
     const { size } = await Deno.stat(`${outDir}/${file}`);
     console.log(`${outDir}/${file}: ${Math.round(size / 1024)} KiB`);
   }
-  await buildNative({ outDir: `${outDir}/build` });
   await Deno.writeTextFile(`${outDir}/deno.json`, JSON.stringify(await configuration(), null, 2));
+  const directory = await Deno.realPath(outDir);
+  await buildNative({
+    outDir: `${outDir}/build`,
+    pod: {
+      main: `${directory}/quasaur-wasm-pod.js`,
+      config: `${directory}/deno.json`,
+      modules: [directory],
+      cache: `${directory}/build/deno-dir`,
+    },
+  });
 }
 
 /** The permission sets as they are, but for the library, which lies beside the bundles. */

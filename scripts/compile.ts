@@ -10,16 +10,16 @@
 /** Kinds that can be compiled. */
 const KINDS = ["wasm"];
 
-/** The helper library: beside the source, and where a compiled program looks for it. */
-const SOURCE_LIBRARY = "./sandboxers/wasm/native/build/libquasaur-guest.so";
-const INSTALLED_LIBRARY = "/usr/lib/quasaur/libquasaur-guest.so";
+/** The helper library and the launcher: beside the source, and where a compiled program looks. */
+const SOURCE_DIRECTORY = "./sandboxers/wasm/native/build/";
+const INSTALLED_DIRECTORY = "/usr/lib/quasaur/";
 
-/** Writes deno.json anew with the installed library in its permission sets. Answers the path. */
+/** Writes deno.json anew with the installed files in its permission sets. Answers the path. */
 async function configuration(): Promise<string> {
   const path = "build/compile.json";
   const source = await Deno.readTextFile("deno.json");
   await Deno.mkdir("build", { recursive: true });
-  await Deno.writeTextFile(path, source.replaceAll(SOURCE_LIBRARY, INSTALLED_LIBRARY));
+  await Deno.writeTextFile(path, source.replaceAll(SOURCE_DIRECTORY, INSTALLED_DIRECTORY));
   return path;
 }
 
@@ -38,7 +38,7 @@ async function compile(kind: string): Promise<number> {
     env: { NO_COLOR: "1" },
   }).output();
   if (code === 0) {
-    console.log(`${output}: it looks for its library at ${INSTALLED_LIBRARY}`);
+    console.log(`${output}: it looks for its library and launcher in ${INSTALLED_DIRECTORY}`);
     return 0;
   }
   const text = new TextDecoder().decode(stderr).trim();

@@ -10,13 +10,29 @@ import type { Exit, NetworkSpec, Stats } from "../lifecycle/spec.ts";
 /** The kinds of sandbox that can be opened in a process. */
 export type SandboxKind = "wasm";
 
+/**
+ * What runs WebAssembly modules: WasmEdge, or V8, which is part of this program, gives guests no
+ * sockets, and takes longer to start them.
+ */
+export type WasmEngine = "wasmedge" | "v8";
+
 /** Options of `open`. */
 export interface OpenOptions {
+  /**
+   * The engine. Default: WasmEdge; V8, with a warning, where WasmEdge is not installed.
+   */
+  readonly engine?: WasmEngine;
   /**
    * Where private directories are made for modules that run without a root file system of their
    * own. Default: the system's directory for temporary files.
    */
   readonly temporaryDirectory?: string;
+  /**
+   * Where compiled code of modules is kept; made where it is missing. Only this user or root may be
+   * able to write to it. Default: the system's is looked into where this program may read and write
+   * it, and nothing is compiled.
+   */
+  readonly cacheDirectory?: string;
   /** Hears of what went wrong and was survived, such as a directory that could not be removed. */
   readonly onWarning?: (message: string, fields?: Readonly<Record<string, unknown>>) => void;
 }

@@ -8,7 +8,7 @@
 
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
-import type { SandboxKind } from "./api.ts";
+import type { OpenOptions, SandboxKind } from "./api.ts";
 
 /** Makes and closes descriptors of this process. */
 export interface Descriptors {
@@ -42,8 +42,8 @@ export interface EmbeddedKind extends AsyncDisposable {
 }
 
 /** Kinds that the project plans or has, and how to load those that it has. */
-const LOADERS: Readonly<Record<SandboxKind, () => Promise<EmbeddedKind>>> = {
-  wasm: async () => (await import("./wasm.ts")).loadWasm(),
+const LOADERS: Readonly<Record<SandboxKind, (options: OpenOptions) => Promise<EmbeddedKind>>> = {
+  wasm: async (options) => await (await import("./wasm.ts")).loadWasm(options),
 };
 
 /** Kinds that are planned. */
@@ -78,9 +78,11 @@ function isKind(name: string): name is SandboxKind {
 /**
  * Loads a kind.
  *
+ * @param name See {@link checkKind}.
+ * @param options Those that are the kind's.
  * @throws {SandboxError} See {@link checkKind}; `FailedPrecondition` where something that the kind
  *   needs is not installed.
  */
-export async function loadKind(name: string): Promise<EmbeddedKind> {
-  return await LOADERS[checkKind(name)]();
+export async function loadKind(name: string, options: OpenOptions = {}): Promise<EmbeddedKind> {
+  return await LOADERS[checkKind(name)](options);
 }

@@ -26,7 +26,7 @@ const NAMESPACE = "embedded";
  *   `InvalidArgument` for an unknown kind, `Unimplemented` for one of a later version.
  */
 export async function open(kind: SandboxKind, options: OpenOptions = {}): Promise<Sandboxer> {
-  return openKind(checkKind(kind), await loadKind(kind), options);
+  return openKind(checkKind(kind), await loadKind(kind, options), options);
 }
 
 /**

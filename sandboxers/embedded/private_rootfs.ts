@@ -19,6 +19,8 @@ export interface PrivateRootfs extends AsyncDisposable {
   readonly program: string;
 }
 
+/** Files of the host that name lookups read. */
+const NAME_FILES = ["/etc/hosts", "/etc/resolv.conf"];
 /** The name inside of a module that was given as bytes. */
 const UNNAMED_MODULE = "module.wasm";
 
@@ -67,11 +69,22 @@ async function fill(
   };
   try {
     await write(`${path}/${name}`);
+    await copyNameFiles(path);
   } catch (error) {
     await remove();
     throw SandboxError.from(error, `cannot copy module "${name}" to "${path}"`);
   }
   return { path, program: `/${name}`, [Symbol.asyncDispose]: remove };
+}
+
+/**
+ * Copies what names are looked up with: a guest sees no files of the host. What cannot be read, the
+ * guest does without.
+ */
+async function copyNameFiles(rootfs: string): Promise<void> {
+  await Deno.mkdir(`${rootfs}/etc`);
+  const copies = NAME_FILES.map((file) => Deno.copyFile(file, `${rootfs}${file}`));
+  await Promise.allSettled(copies);
 }
 
 async function makeDirectory(parent: string | undefined): Promise<string> {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { buildNative } from "../../sandboxers/wasm/native/build.ts";
+import { buildNative, lacksEngine } from "../../sandboxers/wasm/native/build.ts";
 import { buildGuests } from "../../tests/guests/build.ts";
 import { REPOSITORY } from "../../tests/support/permissions.ts";
 
@@ -28,14 +28,19 @@ const NATIVE_DIRECTORY = `${REPOSITORY}/sandboxers/wasm/native/build`;
 /** The stub shim's source. */
 const SHIM_SOURCE = `${REPOSITORY}/task/shim/containerd-shim-quasaur`;
 
-/** The kinds of sandbox that containerd wants a stub shim for. */
-const KINDS = ["wasm"];
+/** The runtime types that containerd wants a stub shim for, without what all of them share. */
+const RUNTIMES = ["wasm", "wasm-process"];
 
 /** The native helper of the wasm sandboxer. */
 export const nativeHelper: BuildStep = {
   title: "native helper of the wasm sandboxer",
-  isStale: () =>
-    isOlder(NATIVE_DIRECTORY, `${REPOSITORY}/sandboxers/wasm/native`, /\.[ch]$|build\.ts$/),
+  isStale: async () =>
+    await isOlder(
+      NATIVE_DIRECTORY,
+      `${REPOSITORY}/sandboxers/wasm/native`,
+      /\.[ch]$|(build|pod_program)\.ts$/,
+    ) ||
+    await lacksEngine(NATIVE_DIRECTORY),
   build: async () => {
     await buildNative({ outDir: NATIVE_DIRECTORY });
   },
@@ -56,7 +61,7 @@ export const exampleModules: BuildStep = {
  * @param prefix The directory whose `bin` takes them, such as /usr/local.
  */
 export function stubShims(prefix: string): BuildStep {
-  const paths = KINDS.map((kind) => `${prefix}/bin/containerd-shim-quasaur-${kind}-v1`);
+  const paths = RUNTIMES.map((name) => `${prefix}/bin/containerd-shim-quasaur-${name}-v1`);
   return {
     title: `stub shim ${paths.join(", ")}`,
     isStale: async () => {
@@ -76,6 +81,14 @@ export function stubShims(prefix: string): BuildStep {
       }
     },
   };
+}
+
+/** Whether a directory has all of these files. */
+async function areThere(directory: string, names: readonly string[]): Promise<boolean> {
+  const files = await Promise.all(
+    names.map((name) => Deno.stat(`${directory}/${name}`).catch(() => undefined)),
+  );
+  return files.every((file) => file?.isFile);
 }
 
 /** Whether an output directory is empty or has a file that is older than one of the sources. */

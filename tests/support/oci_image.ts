@@ -26,19 +26,68 @@ export interface ImageDescription {
   readonly user?: string;
 }
 
+/** What an image runs on, as OCI names it. */
+export interface Platform {
+  /** Such as `linux`, or `wasip1` and `wasi` of WebAssembly. */
+  readonly os: string;
+  /** Such as `amd64` or `wasm`. */
+  readonly architecture: string;
+}
+
+/** Who makes images that hold a module as a blob of its own, in no file system. */
+export type ArtifactFormat =
+  /** runwasi's oci-tar-builder: an image configuration, without layers of a file system. */
+  | "runwasi"
+  /** The CNCF's "Wasm OCI Artifact layout", which oci-tar-builder --as-artifact and wkg make. */
+  | "cncf"
+  /** wasm-to-oci. */
+  | "wasm-to-oci";
+
+/** A module as an OCI artifact. */
+export interface ArtifactDescription {
+  /** Full reference, such as `quasaur.test/artifact:1`. */
+  readonly reference: string;
+  /** How it is packed. */
+  readonly format: ArtifactFormat;
+  /** The module. */
+  readonly module: Uint8Array<ArrayBuffer>;
+}
+
 /** The architecture of this machine as OCI names it. */
 export const OCI_ARCHITECTURE: string = { x86_64: "amd64", aarch64: "arm64" }[Deno.build.arch];
 
 const encoder = new TextEncoder();
 
-/** A stored blob: where it lies in the layout and how others refer to it. */
-interface Blob {
-  readonly entry: TarEntry;
-  readonly descriptor: {
-    readonly mediaType: string;
-    readonly digest: string;
-    readonly size: number;
-  };
+/** How a blob is referred to. */
+export interface Descriptor {
+  /** What it is. */
+  readonly mediaType: string;
+  /** `sha256:` and the hash. */
+  readonly digest: string;
+  /** Size in bytes. */
+  readonly size: number;
+  /** What a manifest's image runs on. */
+  readonly platform?: Platform;
+  /** Notes on it. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** A stored blob and how others refer to it. */
+export interface Blob {
+  /** Its bytes. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  /** Refers to it. */
+  readonly descriptor: Descriptor;
+}
+
+/** An image or several, as blobs. */
+export interface ImageLayout {
+  /** Full reference. */
+  readonly reference: string;
+  /** What the reference names: a manifest, or an index of several. */
+  readonly target: Descriptor;
+  /** All blobs, the target's among them. */
+  readonly blobs: readonly Blob[];
 }
 
 /**
@@ -48,11 +97,24 @@ interface Blob {
  * @returns An OCI image layout as a tar archive; equal descriptions give equal bytes.
  */
 export async function imageArchive(image: ImageDescription): Promise<Uint8Array<ArrayBuffer>> {
+  return archive(await imageLayout(image));
+}
+
+/**
+ * Makes the blobs of an image.
+ *
+ * @param image What the image holds.
+ * @param platform What it says that it runs on; this machine unless given.
+ */
+export async function imageLayout(
+  image: ImageDescription,
+  platform: Platform = { os: "linux", architecture: OCI_ARCHITECTURE },
+): Promise<ImageLayout> {
   const layer = tar(withParents(image.files));
   const layerBlob = await blob("application/vnd.oci.image.layer.v1.tar+gzip", await gzip(layer));
   const configBlob = await jsonBlob("application/vnd.oci.image.config.v1+json", {
-    architecture: OCI_ARCHITECTURE,
-    os: "linux",
+    architecture: platform.architecture,
+    os: platform.os,
     config: {
       Entrypoint: image.entrypoint,
       Cmd: image.cmd,
@@ -62,27 +124,116 @@ export async function imageArchive(image: ImageDescription): Promise<Uint8Array<
     },
     rootfs: { type: "layers", diff_ids: [await digest(layer)] },
   });
-  const mediaType = "application/vnd.oci.image.manifest.v1+json";
-  const manifestBlob = await jsonBlob(mediaType, {
-    schemaVersion: 2,
-    mediaType,
-    config: configBlob.descriptor,
-    layers: [layerBlob.descriptor],
-  });
-  const index = {
-    schemaVersion: 2,
-    manifests: [{
-      ...manifestBlob.descriptor,
-      annotations: { "io.containerd.image.name": image.reference },
-    }],
+  return await manifestLayout(image.reference, configBlob, [layerBlob]);
+}
+
+/**
+ * Makes the blobs of a module as an artifact, exactly as the tool of that format does.
+ *
+ * Sources: containerd/runwasi crates/oci-tar-builder; CNCF TAG Runtime, "Wasm OCI Artifact layout";
+ * engineerd/wasm-to-oci pkg/oci.
+ *
+ * @param artifact The module, and how it is packed.
+ */
+export async function artifactLayout(artifact: ArtifactDescription): Promise<ImageLayout> {
+  const { reference, format, module } = artifact;
+  const platform: Platform = { os: "wasip1", architecture: "wasm" };
+  const sha256 = await digest(module);
+  switch (format) {
+    case "runwasi": {
+      const config = await jsonBlob("application/vnd.oci.image.config.v1+json", {
+        ...platform,
+        config: {
+          Entrypoint: ["app.wasm"],
+          Labels: { "containerd.runwasi.layers": sha256.slice("sha256:".length) },
+        },
+        rootfs: { type: "layers", diff_ids: [] },
+        history: [],
+      });
+      const type = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
+      return await manifestLayout(reference, config, [await blob(type, module)], platform);
+    }
+    case "cncf": {
+      const config = await jsonBlob("application/vnd.wasm.config.v0+json", {
+        created: "2026-01-01T00:00:00Z",
+        author: null,
+        ...platform,
+        layerDigests: [sha256],
+        component: null,
+      });
+      const layer = await blob("application/wasm", module);
+      return await manifestLayout(reference, config, [layer], platform);
+    }
+    case "wasm-to-oci": {
+      const config = await jsonBlob("application/vnd.wasm.config.v1+json", {});
+      const layer = await blob("application/vnd.wasm.content.layer.v1+wasm", module, {
+        annotations: { "org.opencontainers.image.title": "app.wasm" },
+      });
+      return await manifestLayout(reference, config, [layer]);
+    }
+  }
+}
+
+/**
+ * Puts images for several platforms under one reference, as `docker buildx build --platform` does.
+ *
+ * @param reference The reference of them all.
+ * @param images Each with its platform.
+ */
+export async function indexLayout(
+  reference: string,
+  images: readonly (readonly [platform: Platform, image: ImageLayout])[],
+): Promise<ImageLayout> {
+  const mediaType = "application/vnd.oci.image.index.v1+json";
+  const manifests = images.map(([platform, { target }]) => ({ ...target, platform }));
+  const index = await jsonBlob(mediaType, { schemaVersion: 2, mediaType, manifests });
+  return {
+    reference,
+    target: index.descriptor,
+    blobs: [...images.flatMap(([, { blobs }]) => blobs), index],
   };
+}
+
+/**
+ * A layout as a tar archive, as `ctr images import` takes it.
+ *
+ * @param layout The blobs.
+ */
+export function archive(layout: ImageLayout): Uint8Array<ArrayBuffer> {
+  const annotations = { "io.containerd.image.name": layout.reference };
+  const index = { schemaVersion: 2, manifests: [{ ...layout.target, annotations }] };
+  // What several images share is stored once.
+  const blobs = new Map(layout.blobs.map(({ data, descriptor }) => [descriptor.digest, data]));
   return tar([
     { kind: "file", path: "oci-layout", data: json({ imageLayoutVersion: "1.0.0" }) },
     { kind: "file", path: "index.json", data: json(index) },
-    layerBlob.entry,
-    configBlob.entry,
-    manifestBlob.entry,
+    ...[...blobs].map(([digest, data]): TarEntry => ({
+      kind: "file",
+      path: `blobs/${digest.replace(":", "/")}`,
+      data,
+    })),
   ]);
+}
+
+/** A manifest with all that it refers to. */
+async function manifestLayout(
+  reference: string,
+  config: Blob,
+  layers: readonly Blob[],
+  platform?: Platform,
+): Promise<ImageLayout> {
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const manifest = await jsonBlob(mediaType, {
+    schemaVersion: 2,
+    mediaType,
+    config: config.descriptor,
+    layers: layers.map(({ descriptor }) => descriptor),
+  });
+  return {
+    reference,
+    target: { ...manifest.descriptor, ...(platform && { platform }) },
+    blobs: [...layers, config, manifest],
+  };
 }
 
 /**
@@ -205,12 +356,13 @@ function jsonBlob(mediaType: string, value: unknown): Promise<Blob> {
 }
 
 /** A blob and its descriptor. */
-async function blob(mediaType: string, data: Uint8Array<ArrayBuffer>): Promise<Blob> {
-  const sha256 = await digest(data);
-  return {
-    entry: { kind: "file", path: `blobs/${sha256.replace(":", "/")}`, data },
-    descriptor: { mediaType, digest: sha256, size: data.length },
-  };
+async function blob(
+  mediaType: string,
+  data: Uint8Array<ArrayBuffer>,
+  more: Pick<Descriptor, "annotations"> = {},
+): Promise<Blob> {
+  const descriptor = { mediaType, digest: await digest(data), size: data.length, ...more };
+  return { data, descriptor };
 }
 
 /** The OCI digest of some bytes. */
