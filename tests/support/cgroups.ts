@@ -61,3 +61,38 @@ async function removeTree(directory: string): Promise<void> {
     // It is gone already, or a process is still in it.
   }
 }
+
+/**
+ * The cgroups, in all hierarchies, that have something in their path.
+ *
+ * @param text What, such as a pod's id.
+ * @returns Their directories.
+ */
+export async function cgroupsWith(text: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const root of await hierarchies()) await collect(root, text, found);
+  return found;
+}
+
+/** Collects directories, the first one included. One that goes away meanwhile does not count. */
+async function collect(directory: string, text: string, into: string[]): Promise<void> {
+  if (directory.includes(text)) into.push(directory);
+  const entries = await Array.fromAsync(Deno.readDir(directory)).catch(() => []);
+  for (const { name, isDirectory } of entries) {
+    if (isDirectory) await collect(`${directory}/${name}`, text, into);
+  }
+}
+
+/**
+ * The paths of a cgroup's file, such as `cpu.shares`, in all hierarchies that have it.
+ *
+ * @param path Its path below each hierarchy's root.
+ * @param file The file's name.
+ */
+export async function cgroupFiles(path: string, file: string): Promise<string[]> {
+  const paths = (await hierarchies()).map((root) => `${root}${path}/${file}`);
+  const there = await Promise.all(
+    paths.map((name) => Deno.stat(name).then(() => true, () => false)),
+  );
+  return paths.filter((_, index) => there[index]);
+}
