@@ -60,6 +60,7 @@ export async function readContainerSpec(request: CreateTaskRequest): Promise<Con
     stdio,
     resources: config.resources,
     annotations: config.annotations,
+    ...(config.seccomp === undefined ? {} : { seccomp: config.seccomp }),
   };
 }
 

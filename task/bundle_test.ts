@@ -46,6 +46,7 @@ Deno.test("a bundle becomes a ContainerSpec", async () => {
         devices: [{ allow: false }],
       },
       namespaces: [{ type: "pid" }],
+      seccomp: { defaultAction: "SCMP_ACT_ALLOW", syscalls: [] },
     },
   };
   await using bundle = await bundleWith(config);
@@ -88,6 +89,7 @@ Deno.test("a bundle becomes a ContainerSpec", async () => {
       pids: 100,
     },
     annotations: GOOD_CONFIG.annotations,
+    seccomp: { defaultAction: { kind: "allow" }, rules: [] },
   });
 });
 
@@ -117,6 +119,21 @@ Deno.test("what is optional in a config.json may be missing or null", async () =
   });
   assert.deepEqual([spec.mounts, spec.resources, spec.annotations], [[], {}, {}]);
   assert.equal(spec.readonlyRootfs, false);
+});
+
+Deno.test("the soft limit of open files is taken, other limits of processes are left out", async () => {
+  const rlimits = [
+    { type: "RLIMIT_CORE", hard: 0, soft: 0 },
+    { type: "RLIMIT_NOFILE", hard: 4096, soft: 100 },
+  ];
+  const limited = async (limits: unknown) => {
+    await using bundle = await bundleWith(processWith({ rlimits: limits }));
+    return (await read({ bundle: bundle.path })).process.descriptorsMax;
+  };
+  assert.equal(await limited(rlimits), 100);
+  assert.equal(await limited(rlimits.slice(0, 1)), undefined);
+  // No limit, as it is written.
+  assert.equal(await limited([{ type: "RLIMIT_NOFILE", soft: 2 ** 64 }]), Number.MAX_SAFE_INTEGER);
 });
 
 Deno.test("limits that mean none are left out", async () => {
@@ -223,6 +240,9 @@ const BAD_CONFIGS: readonly (readonly [unknown, RegExp])[] = [
   [processWith({ user: { uid: -1 } }), /process\.user\.uid: found -1, expected an integer from 0/],
   [processWith({ user: { gid: 1.5 } }), /process\.user\.gid: found 1\.5, expected an integer/],
   [processWith({ user: { additionalGids: ["x"] } }), /additionalGids\[0\]: found "x"/],
+  [processWith({ rlimits: [{}] }), /rlimits\[0\]\.type is missing/],
+  [processWith({ rlimits: [{ type: "RLIMIT_NOFILE" }] }), /rlimits\[0\]\.soft is missing/],
+  [processWith({ rlimits: [{ type: "RLIMIT_NOFILE", soft: -1 }] }), /soft: found -1, expected/],
   [{ ...GOOD_CONFIG, root: 1 }, /root: found 1, expected an object/],
   [{ ...GOOD_CONFIG, root: { path: 1 } }, /root\.path: found 1, expected a string/],
   [{ ...GOOD_CONFIG, root: { readonly: "yes" } }, /root\.readonly: found "yes", expected true/],

@@ -43,6 +43,11 @@ export class JsonField {
     }
   }
 
+  /** What was found there, as JSON without white space. */
+  text(): string {
+    return JSON.stringify(this.#value);
+  }
+
   /** A member that must be there. */
   member(name: string): JsonField {
     const member = this.optional(name);

@@ -1,7 +1,7 @@
 /**
  * The parts of the OCI runtime specification that sandboxes use, decoded from JSON: the process, the
- * root, bind mounts, resources and annotations of a container. Everything else in a config.json
- * (namespaces, capabilities, seccomp, hooks) is about the host kernel and is left out.
+ * root, bind mounts, resources, the seccomp profile and annotations of a container. Everything else
+ * in a config.json (namespaces, capabilities, hooks) is about the host kernel and is left out.
  *
  * Source: opencontainers/runtime-spec config.md and config-linux.md.
  *
@@ -9,8 +9,14 @@
  */
 
 import { resolve } from "node:path";
-import type { BindMountSpec, ProcessSpec, ResourceSpec } from "../sandboxers/lifecycle/spec.ts";
+import type {
+  BindMountSpec,
+  ProcessSpec,
+  ResourceSpec,
+  SeccompSpec,
+} from "../sandboxers/lifecycle/spec.ts";
 import type { JsonField } from "./json_field.ts";
+import { decodeSeccomp } from "./seccomp.ts";
 
 /** What a config.json says about a container. */
 export interface OciConfig {
@@ -24,6 +30,8 @@ export interface OciConfig {
   readonly mounts: readonly BindMountSpec[];
   /** Limits; what is missing is not limited. */
   readonly resources: ResourceSpec;
+  /** System calls that its processes may make; missing for no such limit. */
+  readonly seccomp?: SeccompSpec;
   /** Free text by name. */
   readonly annotations: Readonly<Record<string, string>>;
 }
@@ -53,12 +61,14 @@ export function decodeConfig(config: JsonField, bundle: string): OciConfig {
   const root = config.optional("root");
   const linux = config.optional("linux");
   const mounts = config.optional("mounts")?.items() ?? [];
+  const seccomp = linux?.optional("seccomp");
   return {
     process: decodeProcess(config.member("process")),
     rootPath: resolve(bundle, root?.optional("path")?.string() ?? "rootfs"),
     readonlyRootfs: root?.optional("readonly")?.boolean() ?? false,
     mounts: mounts.flatMap((mount) => decodeMount(mount, bundle)),
     resources: decodeResources(linux?.optional("resources")),
+    ...(seccomp === undefined ? {} : { seccomp: decodeSeccomp(seccomp) }),
     annotations: config.optional("annotations")?.stringMap() ?? {},
   };
 }
@@ -74,6 +84,7 @@ export function decodeProcess(process: JsonField): ProcessSpec {
   if (args.items().length === 0) throw args.misfit("a command, at least one string");
   const user = process.optional("user");
   const gids = user?.optional("additionalGids")?.items() ?? [];
+  const descriptorsMax = decodeOpenFiles(process.optional("rlimits"));
   return {
     args: args.strings(),
     env: (process.optional("env")?.items() ?? []).map(decodeVariable),
@@ -83,7 +94,19 @@ export function decodeProcess(process: JsonField): ProcessSpec {
       gid: user?.optional("gid")?.uint32() ?? 0,
       additionalGids: gids.map((gid) => gid.uint32()),
     },
+    ...(descriptorsMax === undefined ? {} : { descriptorsMax }),
   };
+}
+
+/** The soft limit of open files in a list of limits; others are about processes of the host. */
+function decodeOpenFiles(rlimits: JsonField | undefined): number | undefined {
+  const limits = rlimits?.items() ?? [];
+  const field = limits.find((item) => item.member("type").string() === "RLIMIT_NOFILE");
+  const soft = field?.member("soft");
+  if (soft === undefined) return undefined;
+  const value = soft.integer();
+  if (value < 0) throw soft.misfit("an integer, at least 0");
+  return Math.min(value, Number.MAX_SAFE_INTEGER);
 }
 
 function decodeVariable(variable: JsonField): string {

@@ -1,50 +1,60 @@
 /**
- * A container: one module of a root file system, its streams and directories, and the guest that
- * runs it.
+ * A container: a root file system, the guest that is its init process, and any number of guests
+ * beside it (execs).
  *
  * @module
  */
 
 import type { ContainerHandle, ProcessHandle } from "../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
-import {
-  type ContainerSpec,
-  type Exit,
-  type Json,
-  rootfsPath,
-  type Stats,
+import type {
+  ContainerSpec,
+  ExecSpec,
+  Json,
+  ProcessSpec,
+  ResourceSpec,
+  Stats,
 } from "../lifecycle/spec.ts";
-import type { Log } from "../log.ts";
-import type { Engine, EngineGuest, GuestOptions } from "./engine.ts";
-import type { System } from "./native/system.ts";
+import { checkForeignAnnotations } from "./annotations.ts";
+import type { ContainerCgroup } from "./cgroups/container_cgroup.ts";
+import type { PodCgroup } from "./cgroups/pod_cgroup.ts";
+import { guestSteps } from "./confinement.ts";
+import { type ContainerFiles, openFiles } from "./files.ts";
+import {
+  type ContainerContext,
+  GuestProcess,
+  type GuestRole,
+  validateProcess,
+} from "./guest_process.ts";
 import type { ThreadStep } from "./native/thread_spec.ts";
-import { openPreopens } from "./preopens.ts";
-import { WasmProcess } from "./process.ts";
-import { loadProgram, openRootfs } from "./rootfs.ts";
-import { type GuestStdio, openStdio } from "./stdio.ts";
-import { userSteps } from "./user.ts";
+import type { PodFiles } from "./pod_files.ts";
+import type { WasmProcess } from "./process.ts";
 
 /** How long a killed guest may take to end: only one that waits for a broken disk takes long. */
 const KILL_DEADLINE_MS = 10_000;
 const SIGKILL = 9;
 /** A page of linear memory in bytes. */
 const PAGE_BYTES = 65_536;
+/** Most pages of a linear memory with 32-bit addresses. */
+const PAGES_MAX = 65_536;
 
-/** What containers of one sandboxer share. */
-export interface ContainerContext {
-  /** Runs the guests. */
-  readonly engine: Engine;
-  /** Makes the system calls. */
-  readonly system: System;
-  /** Where notes go. */
-  readonly log: Log;
+/** The pod that a container is made in. */
+export interface ContainerPlace {
+  /** What its guests' threads do to enter the pod, before they run the guest. */
+  readonly steps: readonly ThreadStep[];
+  /** The pod's cgroups. */
+  readonly cgroup: PodCgroup;
+  /** The files that its containers mount; undefined for none. */
+  readonly files: PodFiles | undefined;
 }
 
 /** What a container is made of. */
 interface ContainerParts {
-  readonly guest: EngineGuest;
-  readonly stdio: GuestStdio;
-  /** Owns guest, streams and module. */
+  readonly files: ContainerFiles;
+  readonly init: GuestProcess;
+  /** What its guests' threads may ask of the kernel, beside what all threads are denied. */
+  readonly filter: Uint8Array<ArrayBuffer> | undefined;
+  /** Owns files and init process. */
   readonly release: DisposableStack;
 }
 
@@ -57,21 +67,25 @@ export class WasmContainer implements ContainerHandle {
   readonly #steps: readonly ThreadStep[];
   readonly #parts: ContainerParts;
   readonly #onDelete: () => void;
-  #process: WasmProcess | undefined;
-  #starting: Promise<ProcessHandle> | undefined;
+  readonly #cgroup: ContainerCgroup;
+  /** Execs that have not ended. */
+  readonly #execs = new Set<GuestProcess>();
+  /** CPU time of execs that have ended, in nanoseconds. */
+  #pastCpuNs = 0;
 
   private constructor(
     context: ContainerContext,
     spec: ContainerSpec,
-    steps: readonly ThreadStep[],
+    pod: ContainerPlace,
     parts: ContainerParts,
     onDelete: () => void,
   ) {
     this.#context = context;
     this.#spec = spec;
-    this.#steps = steps;
+    this.#steps = pod.steps;
     this.#parts = parts;
     this.#onDelete = onDelete;
+    this.#cgroup = pod.cgroup.openContainer(spec.id, spec.resources, () => this.#threads());
   }
 
   /**
@@ -79,7 +93,7 @@ export class WasmContainer implements ContainerHandle {
    *
    * @param context Engine and system.
    * @param spec The container; its root file system is in place.
-   * @param steps What its thread does before it runs the guest.
+   * @param pod What it enters of its pod.
    * @param signal Aborted when the caller gave up.
    * @param onDelete Called when it is deleted.
    * @throws {SandboxError} When something cannot be had; then nothing is left of it.
@@ -87,31 +101,77 @@ export class WasmContainer implements ContainerHandle {
   static async create(
     context: ContainerContext,
     spec: ContainerSpec,
-    steps: readonly ThreadStep[],
+    pod: ContainerPlace,
     signal: AbortSignal,
     onDelete: () => void,
   ): Promise<WasmContainer> {
-    validateContainer(spec);
-    const parts = await createParts(context, spec, signal);
-    return new WasmContainer(context, spec, steps, parts, onDelete);
+    throwIfAborted(signal, `cannot create container "${spec.id}"`);
+    using release = new DisposableStack();
+    const filter = spec.seccomp && await context.filters.compile(spec.seccomp);
+    const files = release.use(openFiles(context, spec, pod.files?.mountsFor(spec)));
+    const init = release.use(
+      await GuestProcess.create(context, { spec, files }, initRole(spec), signal),
+    );
+    const parts = { files, init, filter, release: new DisposableStack() };
+    const container = new WasmContainer(context, spec, pod, parts, onDelete);
+    parts.release.use(release.move());
+    return container;
   }
 
-  /** The running or ended init process; undefined before it was started. */
-  get process(): WasmProcess | undefined {
-    return this.#process;
-  }
-
-  /** Starts the guest; again where it failed. */
+  /** Starts the init process; again where it failed. */
   async start(signal: AbortSignal): Promise<ProcessHandle> {
     throwIfAborted(signal, `cannot start container "${this.#spec.id}"`);
-    this.#starting = this.#start();
-    return await this.#starting;
+    return await this.#start(this.#parts.init, this.#spec.process);
   }
 
-  /** The guest's thread while it runs. */
+  /** Starts a guest beside the init process, from the same root file system. */
+  async exec(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle> {
+    const { process, stdio } = spec;
+    const label = `exec "${spec.id}" of container "${this.#spec.id}"`;
+    const place = { spec: this.#spec, files: this.#parts.files };
+    const guest = await GuestProcess.create(
+      this.#context,
+      place,
+      { label, process, stdio },
+      signal,
+    );
+    this.#execs.add(guest);
+    try {
+      const handle = await this.#start(guest, process);
+      handle.exited.then(() => this.#forget(guest));
+      return handle;
+    } catch (error) {
+      this.#forget(guest);
+      throw error;
+    }
+  }
+
+  /** The threads of the guests that run. */
   pids(): Promise<readonly number[]> {
-    const process = this.#process;
-    return Promise.resolve(process === undefined || process.over ? [] : [process.pid]);
+    return Promise.resolve(this.#threads());
+  }
+
+  /** Freezes the threads of its guests. */
+  async pause(): Promise<void> {
+    await this.#cgroup.pause();
+  }
+
+  /** Thaws them. */
+  // deno-lint-ignore require-await -- what goes wrong is to reject, not to throw
+  async resume(): Promise<void> {
+    this.#cgroup.resume();
+  }
+
+  /**
+   * Changes its limits, for what runs in it too; but for that of memory, which is part of a guest
+   * from its making.
+   *
+   * @param resources All limits; without one of memory that stays as it is.
+   * @throws {SandboxError} `FailedPrecondition` for another memory limit.
+   */
+  async update(resources: ResourceSpec): Promise<void> {
+    mustKeepMemory(this.#spec, resources.memoryBytes);
+    await this.#cgroup.update(resources);
   }
 
   /** See {@link WasmContainer.currentStats}. */
@@ -120,59 +180,80 @@ export class WasmContainer implements ContainerHandle {
   }
 
   /**
-   * CPU: the time of the guest's thread, kept after its end. Memory: its linear memory as the guest
-   * has grown it, whether touched or not, plus the engine's own share.
+   * Sums of all its guests. CPU: the time of their threads, kept after their end. Memory: their
+   * linear memory as they have grown it, whether touched or not, plus the engine's own share.
    */
   currentStats(): Stats {
     const { memoryBytes } = this.#spec.resources;
-    const { guest } = this.#parts;
-    const memory = guest.memory();
+    const guests = this.#guests();
+    const sum = (value: (guest: GuestProcess) => number) =>
+      guests.reduce((total, guest) => total + value(guest), 0);
+    const linearBytes = sum((guest) => guest.memory().linearBytes);
     return {
       at: Date.now(),
-      cpuNs: guest.cpuNs(),
-      memoryBytes: memory.linearBytes + memory.engineBytes,
-      memoryPages: memory.linearBytes / PAGE_BYTES,
+      cpuNs: this.#pastCpuNs + sum((guest) => guest.cpuNs()),
+      memoryBytes: linearBytes + sum((guest) => guest.memory().engineBytes),
+      memoryPages: linearBytes / PAGE_BYTES,
       ...(memoryBytes === undefined ? {} : { memoryLimitBytes: memoryBytes }),
-      pids: this.#process === undefined || this.#process.over ? 0 : 1,
+      pids: sum((guest) => guest.running ? 1 : 0),
     };
   }
 
-  /** Kills the guest where it runs, and releases everything. */
+  /** Sends a signal to all its guests that run. */
+  async killAll(signal: number): Promise<void> {
+    await Promise.all(this.#guests().map((guest) => guest.kill(signal)));
+  }
+
+  /**
+   * Waits until no guest of it runs.
+   *
+   * @throws {SandboxError} `DeadlineExceeded` when one still does.
+   */
+  async waitEnd(timeoutMs: number): Promise<void> {
+    await Promise.all(this.#guests().map((guest) => guest.waitEnd(timeoutMs)));
+  }
+
+  /** Kills the guests that run, and releases everything. */
   async delete(): Promise<void> {
-    await this.#starting?.catch(() => undefined);
-    await this.#process?.kill(SIGKILL);
+    await this.killAll(SIGKILL);
     await this.waitEnd(KILL_DEADLINE_MS);
+    await this.#cgroup.remove();
+    for (const exec of this.#execs) exec[Symbol.dispose]();
     this.#parts.release.dispose();
     this.#onDelete();
   }
 
-  /**
-   * Waits until the process, if there is one, has ended.
-   *
-   * @throws {SandboxError} `DeadlineExceeded` when it has not in time.
-   */
-  async waitEnd(timeoutMs: number): Promise<void> {
-    if (this.#process === undefined || this.#process.over) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => resolve(undefined), timeoutMs);
-    });
-    const exit: Exit | undefined = await Promise.race([this.#process.exited, late]);
-    clearTimeout(timer);
-    if (exit !== undefined) return;
-    throw new SandboxError(
-      "DeadlineExceeded",
-      `cannot end container "${this.#spec.id}": its thread ${this.#process.pid} still runs after ` +
-        `${timeoutMs} ms`,
+  /** Its init process and the execs that have not ended. */
+  #guests(): GuestProcess[] {
+    return [this.#parts.init, ...this.#execs];
+  }
+
+  #threads(): readonly number[] {
+    return this.#guests().flatMap(({ process, running }) =>
+      process !== undefined && running ? [process.pid] : []
     );
   }
 
-  async #start(): Promise<ProcessHandle> {
-    const { guest, stdio } = this.#parts;
-    const steps = [...this.#steps, ...userSteps(this.#spec.process.user)];
-    const tid = await guest.start({ name: threadName(this.#spec), steps });
-    this.#process = new WasmProcess(tid, guest, this.#context.system, stdio);
-    return this.#process;
+  async #start(guest: GuestProcess, process: ProcessSpec): Promise<WasmProcess> {
+    const confinement = guestSteps(this.#context, this.#parts.files.root, process.user);
+    using entry = this.#cgroup.enter();
+    const steps = [...entry.steps, ...this.#steps, ...confinement];
+    const { filter } = this.#parts;
+    const options = {
+      name: threadName(this.#spec),
+      steps,
+      ...(filter === undefined ? {} : { filter }),
+    };
+    const started = await guest.start(options, (tid) => this.#cgroup.letGo(tid));
+    await entry.entered(started.pid);
+    return started;
+  }
+
+  /** Lets go of an exec that does not run any more. */
+  #forget(guest: GuestProcess): void {
+    this.#execs.delete(guest);
+    this.#pastCpuNs += guest.cpuNs();
+    guest[Symbol.dispose]();
   }
 }
 
@@ -182,68 +263,30 @@ export class WasmContainer implements ContainerHandle {
  * @throws {SandboxError} `InvalidArgument`.
  */
 export function validateContainer(spec: ContainerSpec): void {
-  if (spec.stdio.terminal) {
-    throw new SandboxError(
-      "InvalidArgument",
-      `cannot create container "${spec.id}" with a terminal: WASI has none: create it without`,
-    );
-  }
-  if (spec.process.args.length === 0) {
-    throw new SandboxError(
-      "InvalidArgument",
-      `cannot create container "${spec.id}" without a program: the image has no entrypoint`,
-    );
-  }
+  checkForeignAnnotations(spec.annotations, `cannot create container "${spec.id}"`);
+  validateProcess(initRole(spec));
 }
 
-async function createParts(
-  context: ContainerContext,
-  spec: ContainerSpec,
-  signal: AbortSignal,
-): Promise<ContainerParts> {
-  const { engine, system, log } = context;
-  const action = `cannot create container "${spec.id}"`;
-  throwIfAborted(signal, action);
-  using opened = new DisposableStack();
-  using release = new DisposableStack();
-  const rootfs = opened.adopt(
-    openRootfs(system, rootfsPath(spec.rootfs)),
-    (fd) => system.close(fd),
+/** The bound of linear memory is set when a guest is made; the engine cannot move it later. */
+function mustKeepMemory({ id, resources }: ContainerSpec, memoryBytes: number | undefined): void {
+  if (memoryBytes === undefined) return;
+  const now = resources.memoryBytes;
+  if (pagesOf(memoryBytes) === pagesOf(now)) return;
+  throw new SandboxError(
+    "FailedPrecondition",
+    `cannot change the memory limit of container "${id}" from ${now ?? "none"} to ${memoryBytes} ` +
+      "bytes: the linear memory of a WebAssembly guest is bounded when it is made: " +
+      "create the container again",
   );
-  const module = release.use(
-    await loadProgram(system, rootfs, spec.process, (bytes) => {
-      throwIfAborted(signal, action);
-      return engine.load(bytes);
-    }),
-  );
-  throwIfAborted(signal, action);
-  const stdio = release.use(openStdio(system, spec.stdio));
-  const { preopens, skipped } = opened.use(openPreopens(system, rootfs, spec));
-  if (skipped.length > 0) log.debug("Files not mounted: wasm guests get directories", { skipped });
-  const guest = release.use(
-    await engine.instantiate(module, guestOptions(spec, stdio, preopens)),
-  );
-  throwIfAborted(signal, action);
-  return { guest, stdio, release: release.move() };
 }
 
-function guestOptions(
-  spec: ContainerSpec,
-  stdio: GuestStdio,
-  preopens: GuestOptions["preopens"],
-): GuestOptions {
-  const { args, env, cwd } = spec.process;
-  const { memoryBytes } = spec.resources;
-  return {
-    args,
-    // WASI has no working directory: programs that want one read PWD (Go's runtime does).
-    env: env.some((entry) => entry.startsWith("PWD=")) ? env : [...env, `PWD=${cwd}`],
-    preopens,
-    stdin: stdio.stdin,
-    stdout: stdio.stdout,
-    stderr: stdio.stderr,
-    ...(memoryBytes === undefined ? {} : { memoryLimitBytes: memoryBytes }),
-  };
+/** What a limit lets a guest have. */
+function pagesOf(memoryBytes: number | undefined): number {
+  return Math.min(Math.floor((memoryBytes ?? Infinity) / PAGE_BYTES), PAGES_MAX);
+}
+
+function initRole(spec: ContainerSpec): GuestRole {
+  return { label: `container "${spec.id}"`, process: spec.process, stdio: spec.stdio };
 }
 
 /** What `ps -L` and `top -H` show of a guest: the start of its container's id. */

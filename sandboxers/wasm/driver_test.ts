@@ -241,7 +241,7 @@ Deno.test("every failing create leaves no descriptor, thread or guest behind", a
     [{ stdio: { ...stdioSpec(), terminal: true } }, "InvalidArgument", /WASI has none/],
     [{ stdio: stdioSpec({ stdout: { kind: "path", path: "/" } }) }, "InvalidArgument", /EISDIR/],
     [{ stdio: stdioSpec({ stdin: { kind: "fd", fd: 99_999 } }) }, "InvalidArgument", /not open/],
-    [{ mounts: [file] }, "InvalidArgument", /directories, not single files/],
+    [{ mounts: [file] }, "FailedPrecondition", /its directory is not changed for a mount/],
     [{ mounts: [{ ...file, source: "/nowhere" }] }, "NotFound", /mount source "\/nowhere"/],
     [{ mounts: [{ ...file, destination: "a" }] }, "InvalidArgument", /absolute path/],
     [{ resources: { memoryBytes: 70_000 } }, "InvalidArgument", /the limit is 70000/],
@@ -352,7 +352,9 @@ Deno.test("the guest sees its root file system and mounts, read-only where asked
   await Deno.mkdir(`${rootfs.path}/etc`);
   await Deno.writeTextFile(`${rootfs.path}/etc/own`, "from the image");
   await Deno.symlink("/etc/passwd", `${rootfs.path}/out`);
-  const hosts = { source: "/etc/hosts", destination: "/etc/hosts", readonly: true };
+  const file = `${dir}/file`;
+  await Deno.writeTextFile(file, "a single file");
+  await Deno.writeTextFile(`${rootfs.path}/etc/hosts`, "the image's");
   const { stdout } = await runToEnd(
     started.pod,
     containerSpec(
@@ -360,14 +362,14 @@ Deno.test("the guest sees its root file system and mounts, read-only where asked
       // deno-fmt-ignore
       [
         "/fs.wasm", "p:", "r:/etc/own", "r:etc/own", "r:/data/seen", "w:/data/new", "w:/ro/new",
-        "r:/ro/seen", "w:/etc/new", "r:/out", "r:/../../../etc/passwd", "l:/data",
+        "r:/ro/seen", "w:/etc/new", "r:/etc/hosts", "r:/out", "r:/../../../etc/passwd", "l:/data",
       ],
       {
         mounts: [
           { source: data, destination: "/data", readonly: true },
           { source: data, destination: "/data/", readonly: false },
           { source: data, destination: "/ro", readonly: true },
-          hosts,
+          { source: file, destination: "/etc/hosts", readonly: true },
         ],
       },
     ),
@@ -384,6 +386,7 @@ Deno.test("the guest sees its root file system and mounts, read-only where asked
     "write /ro/new: Capabilities insufficient",
     "read /ro/seen: from a mount",
     "write /etc/new: ok",
+    "read /etc/hosts: a single file",
     "read /out: Operation not permitted",
     "read /../../../etc/passwd: Operation not permitted",
     "list /data: new seen",

@@ -12,6 +12,9 @@ import { AT_FDCWD, CLONE_NEWNET, OPEN, SYSCALL } from "./native/syscalls.ts";
 import type { System } from "./native/system.ts";
 import type { ThreadStep } from "./native/thread_spec.ts";
 
+/** The first port that takes no capability (ip-sysctl). */
+const LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 /** A pod's network as its guests enter it. */
 export interface PodNetwork extends Disposable {
   /** What each guest's thread does first. */
@@ -39,6 +42,7 @@ export function openNetwork(system: System, network: NetworkSpec): PodNetwork {
     system.close(fd);
     throw new SandboxError("InvalidArgument", `${action}: it is no network namespace`);
   }
+  openLowPorts(system, fd);
   const step: ThreadStep = {
     label: "entering the network namespace",
     number: SYSCALL.setns,
@@ -47,4 +51,26 @@ export function openNetwork(system: System, network: NetworkSpec): PodNetwork {
   const release = new DisposableStack();
   release.adopt(fd, (open) => system.close(open));
   return { steps: [step], [Symbol.dispose]: () => release.dispose() };
+}
+
+/**
+ * Lets everybody in a pod's namespace listen at ports below 1024, as containerd does by default for
+ * pods that it makes itself: guests have no capability that would let them. Where the setting cannot
+ * be changed, higher ports are left.
+ */
+function openLowPorts(system: System, namespace: number): void {
+  try {
+    // The namespace counts in which a setting is opened, not that in which it is written.
+    const fd = system.within(
+      namespace,
+      CLONE_NEWNET,
+      "/proc/thread-self/ns/net",
+      () => system.openAt(AT_FDCWD, LOW_PORTS, OPEN.writeOnly, 0),
+    );
+    if (fd < 0) return;
+    system.tryWrite(fd, new TextEncoder().encode("0"));
+    system.close(fd);
+  } catch {
+    // Without the right to enter it, guests cannot either, and that is told when one starts.
+  }
 }

@@ -26,6 +26,7 @@ export class WasmProcess implements ProcessHandle {
   readonly #guest: EngineGuest;
   readonly #system: System;
   readonly #stdio: GuestStdio;
+  readonly #letGo: (tid: number) => Promise<void>;
   #signal: number | undefined;
   #over = false;
 
@@ -36,11 +37,19 @@ export class WasmProcess implements ProcessHandle {
    * @param guest The guest; started. It is disposed of when it has ended.
    * @param system For the line about a trap.
    * @param stdio Its streams; closed when it has ended.
+   * @param letGo Called when it was told to end: lets its thread run where it is frozen.
    */
-  constructor(readonly pid: number, guest: EngineGuest, system: System, stdio: GuestStdio) {
+  constructor(
+    readonly pid: number,
+    guest: EngineGuest,
+    system: System,
+    stdio: GuestStdio,
+    letGo: (tid: number) => Promise<void>,
+  ) {
     this.#guest = guest;
     this.#system = system;
     this.#stdio = stdio;
+    this.#letGo = letGo;
     this.exited = this.#finish();
   }
 
@@ -50,10 +59,11 @@ export class WasmProcess implements ProcessHandle {
   }
 
   /** Does what the signal's default action is: see {@link signalAction}. */
-  // deno-lint-ignore require-await -- what is wrong with the signal is to reject, not to throw
   async kill(signal: number): Promise<void> {
     if (signalAction(signal) === "ignore" || this.#over) return;
-    if (this.#guest.kill()) this.#signal ??= signal;
+    if (!this.#guest.kill()) return;
+    this.#signal ??= signal;
+    await this.#letGo(this.pid);
   }
 
   /** Gives up the hold on a FIFO as stdin. */

@@ -8,6 +8,8 @@
 
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { ProcessSpec } from "../lifecycle/spec.ts";
+import type { ProgramShortcut } from "./known_programs.ts";
+import { isEmptyImage } from "./image_files.ts";
 import { assertModuleHeader, MODULE_BYTES_MAX } from "./module_bytes.ts";
 import { ERRNO, systemError } from "./native/errno.ts";
 import { AT_FDCWD, OPEN, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS } from "./native/syscalls.ts";
@@ -43,6 +45,7 @@ export function openRootfs(system: System, path: string): number {
  * @param process Its first argument names the program: absolute, relative to the working directory,
  *   or a name that is looked for in the environment's PATH and then in the working directory.
  * @param load Makes something of the file's bytes; its errors name the file too.
+ * @param shortcut Knows files that need not be read; undefined where all are.
  * @returns What `load` made.
  * @throws {SandboxError} `NotFound` when it is not in the image; `InvalidArgument` when it cannot
  *   be a WebAssembly module.
@@ -52,15 +55,20 @@ export async function loadProgram<T>(
   rootfs: number,
   process: ProcessSpec,
   load: (bytes: Uint8Array<ArrayBuffer>) => Promise<T>,
+  shortcut?: ProgramShortcut<T>,
 ): Promise<T> {
   const name = process.args[0] ?? "";
   const { fd, path } = openProgram(system, rootfs, name, process);
   try {
+    const known = await shortcut?.find(fd);
+    if (known !== undefined) return known;
     const { sizeBytes } = system.status(fd);
     // Only what may be loaded is read: the header and the size tell most of it.
     const head = await system.readFile(fd, Math.min(sizeBytes, 8));
     assertModuleHeader(head, sizeBytes);
-    return await load(await system.readFile(fd, Math.min(sizeBytes, MODULE_BYTES_MAX)));
+    const loaded = await load(await system.readFile(fd, Math.min(sizeBytes, MODULE_BYTES_MAX)));
+    shortcut?.keep(fd, loaded);
+    return loaded;
   } catch (error) {
     throw inFile(path, error);
   } finally {
@@ -89,9 +97,13 @@ function openProgram(
     system.close(fd);
   }
   const places = candidates.slice(0, NAMED_MAX).map((path) => `"${path}"`).join(", ");
+  const hint = isEmptyImage(system, rootfs)
+    ? ": the image has no files: containerd does not unpack WebAssembly artifacts: put the module " +
+      "into an ordinary image"
+    : "";
   throw new SandboxError(
     "NotFound",
-    `cannot find the program "${name}" in the image: no file at ${places}`,
+    `cannot find the program "${name}" in the image: no file at ${places}${hint}`,
   );
 }
 

@@ -29,7 +29,7 @@ export interface GuestStdio extends Disposable {
   /** Gives up the hold on stdin: the guest reads its end once all other writers are gone too. */
   closeStdin(): void;
   /**
-   * Waits until what was written to FIFOs that had no reader yet has been read, 2 seconds at most.
+   * Waits until what was written to FIFOs that had no reader yet has been read, 5 seconds at most.
    * The client may still be opening its end when the guest has ended already, and closing ours throws
    * away what nobody has read. A reader that has opened its end loses nothing, however slow it is.
    */
@@ -37,8 +37,10 @@ export interface GuestStdio extends Disposable {
 }
 
 /** How long {@link GuestStdio.drained} waits, in milliseconds. */
-const DRAIN_TIMEOUT_MS = 2_000;
+const DRAIN_TIMEOUT_MS = 5_000;
+/** Pause between two looks, doubled each time up to the second number. */
 const DRAIN_INTERVAL_MS = 1;
+const DRAIN_INTERVAL_MAX_MS = 32;
 
 /**
  * Opens the standard streams of a guest.
@@ -67,8 +69,10 @@ export function openStdio(system: System, spec: StdioSpec): GuestStdio {
 
 async function drain(system: System, unread: readonly number[]): Promise<void> {
   const end = performance.now() + DRAIN_TIMEOUT_MS;
+  let pauseMs = DRAIN_INTERVAL_MS;
   while (unread.some((fd) => system.hasInput(fd)) && performance.now() < end) {
-    await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    pauseMs = Math.min(pauseMs * 2, DRAIN_INTERVAL_MAX_MS);
   }
 }
 

@@ -90,7 +90,6 @@ export class FakeDriver implements Driver {
       updateContainer: true,
       updateSandbox: false,
       terminal: true,
-      adoptContainers: false,
       ...capabilities,
     };
   }

@@ -78,10 +78,19 @@ uint64_t quasaur_symbol(const char *name) {
   return address;
 }
 
-static uint64_t thread_cpu_ns(clockid_t clock) {
+static uint64_t read_clock_ns(clockid_t clock) {
   struct timespec time;
   if (clock_gettime(clock, &time) != 0) return 0;
   return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* What a thread does between two looks at what another one is about to write. */
+static void relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#endif
 }
 
 /* Writes one record. A full pipe makes the guest's thread wait; nothing makes a record get lost. */
@@ -179,20 +188,23 @@ void *quasaur_guest_main(void *argument) {
   const int error = enter_sandbox(guest, &failed);
   uint64_t value = (uint64_t)error;
   if (error == 0) {
+    const pid_t tid = gettid();
     quasaur_faults_enter(guest);
-    quasaur_write_record(guest, QUASAUR_RUNNING, (uint64_t)gettid(), 0);
+    quasaur_write_record(guest, QUASAUR_RUNNING, (uint64_t)tid, 0);
     atomic_fetch_or(&guest->gate, GATE_OPEN);
+    atomic_store(&guest->tid, tid);
     const uint64_t *args = guest->spec.args;
     /* SAFETY: the caller gave the address of a function of this type, or one that ignores arguments
      * and returns less: both are the same call in the ABIs of x86-64 and aarch64. */
     guest_function *function = (guest_function *)(uintptr_t)guest->spec.function;
     value = function(args[0], args[1], args[2], args[3], args[4], args[5]);
   }
+  if (error != 0) atomic_store(&guest->tid, -1);
   atomic_fetch_or(&guest->gate, GATE_CLOSED);
   while (atomic_load(&guest->gate) & GATE_COUNT) sched_yield();
   quasaur_faults_leave();
   leave_signal_stack();
-  guest->cpu_ns = thread_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+  guest->cpu_ns = read_clock_ns(CLOCK_THREAD_CPUTIME_ID);
   atomic_store(&guest->ended, true);
   if (error == 0) {
     quasaur_write_record(guest, QUASAUR_RETURNED, value, guest->overflowed ? 1 : 0);
@@ -288,6 +300,19 @@ int32_t quasaur_guest_interrupt(struct quasaur_guest *guest) {
   return result;
 }
 
+static uint64_t now_ns(void) { return read_clock_ns(CLOCK_MONOTONIC); }
+
+int32_t quasaur_guest_await(const struct quasaur_guest *guest, uint32_t wait_us) {
+  const uint64_t end = now_ns() + (uint64_t)wait_us * 1000u;
+  for (uint32_t i = 0;; i++) {
+    const int tid = atomic_load(&guest->tid);
+    if (tid != 0) return tid > 0 ? tid : 0;
+    /* To ask for the time takes as long as some looks. */
+    if (i % 16 == 0 && now_ns() >= end) return 0;
+    relax();
+  }
+}
+
 int32_t quasaur_guest_is_running(const struct quasaur_guest *guest) {
   return (atomic_load(&guest->gate) & GATE_CLOSED) == 0;
 }
@@ -296,7 +321,7 @@ int64_t quasaur_guest_cpu_ns(struct quasaur_guest *guest) {
   clockid_t clock;
   if (!(atomic_load(&guest->gate) & GATE_OPEN)) return 0;
   if (!atomic_load(&guest->ended) && pthread_getcpuclockid(guest->thread, &clock) == 0) {
-    const uint64_t now = thread_cpu_ns(clock);
+    const uint64_t now = read_clock_ns(clock);
     if (now > 0) return (int64_t)now;
   }
   /* A thread that has ended can be read only after its last store, which `ended` publishes. */

@@ -103,6 +103,13 @@ QUASAUR_EXPORT struct quasaur_guest *quasaur_guest_start(const struct quasaur_sp
  */
 QUASAUR_EXPORT int32_t quasaur_guest_interrupt(struct quasaur_guest *guest);
 
+/*
+ * Looks for up to `wait_us` microseconds whether the settings are made, without going to sleep: the
+ * thread is usually there before the record about it could be read. Returns its id, or 0 when it is
+ * not known yet or a setting has failed: then the record tells.
+ */
+QUASAUR_EXPORT int32_t quasaur_guest_await(const struct quasaur_guest *guest, uint32_t wait_us);
+
 /* Whether the function has not returned yet: 1 or 0. */
 QUASAUR_EXPORT int32_t quasaur_guest_is_running(const struct quasaur_guest *guest);
 

@@ -54,6 +54,7 @@ struct quasaur_guest {
   atomic_uint gate;
   atomic_uint stop;  /* 1 from the first interrupt on; a futex */
   atomic_bool ended; /* cpu_ns is final */
+  atomic_int tid;    /* set when the function is called next; -1 when it never will be */
   uint64_t cpu_ns;
   struct guest_stacks stacks;
   bool has_thread; /* false when none could be made */

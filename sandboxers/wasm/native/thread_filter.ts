@@ -27,15 +27,19 @@ const ACTIONS: ReadonlyMap<number, string> = new Map([
   [0x0005_0000, "SECCOMP_RET_ERRNO"],
 ]);
 
+/** Filters that were found good: many guests share one. */
+const checked = new WeakSet<Uint8Array>();
+
 /**
  * Checks a filter: whole instructions, not too many, a load first, and no answers but those that let
  * a call through or fail it. A filter that kills or waits for a tracer would hurt all guests of the
  * process. Whether its jumps are sound is for the kernel to say, when the thread is started.
  *
- * @param filter Array of `struct sock_filter`.
+ * @param filter Array of `struct sock_filter`; not to be changed afterwards.
  * @throws {SandboxError} `InvalidArgument` with what is wrong.
  */
 export function assertFilter(filter: Uint8Array): void {
+  if (checked.has(filter)) return;
   const count = filter.length / INSTRUCTION_BYTES;
   if (!Number.isInteger(count) || count === 0) {
     throw refusal(`it has ${filter.length} bytes, expected a multiple of ${INSTRUCTION_BYTES}`);
@@ -51,6 +55,7 @@ export function assertFilter(filter: Uint8Array): void {
     const code = view.getUint16(at, true);
     if ((code & BPF_CLASS_MASK) === BPF_RET) assertReturn(code, view.getUint32(at + 4, true), at);
   }
+  checked.add(filter);
 }
 
 function assertReturn(code: number, value: number, at: number): void {

@@ -17,6 +17,7 @@ import { appendFilter, encodeSpec, encodeSteps, type ThreadStep } from "./thread
 const THREAD_SYMBOLS = {
   quasaur_init: { parameters: [], result: "i32" },
   quasaur_guest_start: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "u64" },
+  quasaur_guest_await: { parameters: ["u64", "u32"], result: "i32" },
   quasaur_guest_interrupt: { parameters: ["u64"], result: "i32" },
   quasaur_guest_is_running: { parameters: ["u64"], result: "i32" },
   quasaur_guest_cpu_ns: { parameters: ["u64"], result: "i64" },
@@ -48,6 +49,11 @@ const DESCRIPTORS_MAX = 2_147_483_647;
 /** The C side's answer to a filter that {@link assertFilter} would refuse too. */
 const ENOEXEC = 8;
 
+/**
+ * How long a start looks for its thread before it leaves that to the event loop, in microseconds.
+ * Most threads are there in half of it; a turn of the event loop takes longer.
+ */
+const AWAIT_US = 150;
 const SWEEP_INTERVAL_MS = 20;
 const CLOSE_SWEEPS_MAX = 100;
 
@@ -260,6 +266,9 @@ export class GuestThreads {
     });
     this.#threads.set(id, thread);
     this.#pipe.ref();
+    // SAFETY: as above: the last record has not been read yet.
+    const tid = this.#c.quasaur_guest_await(guest, AWAIT_US);
+    if (tid > 0) thread.onRunning(tid);
     return thread;
   }
 
@@ -356,6 +365,11 @@ class Thread implements GuestThread {
     return this.#cpuNs === undefined ? this.#calls.descriptors() : 0;
   }
 
+  /** Told once, or a second time by the record. */
+  onRunning(tid: number): void {
+    this.#start.resolve({ kind: "running", tid });
+  }
+
   /** @returns Whether that was the last record of the thread. */
   onRecord(record: CompletionRecord): boolean {
     if (record.kind === "exceeded") {
@@ -363,7 +377,7 @@ class Thread implements GuestThread {
       return false;
     }
     if (record.kind === "running") {
-      this.#start.resolve({ kind: "running", tid: Number(record.value) });
+      this.onRunning(Number(record.value));
       return false;
     }
     this.#cpuNs = record.cpuNs;
