@@ -65,8 +65,7 @@ export function loadCases(target: Target, test: RegisterBedTest): void {
 /** What is there of a bed's pods. */
 async function look(bed: Bed, target: Target): Promise<Snapshot> {
   const { state, directory } = bed.containerd;
-  const kind = target.handler.replace("quasaur-", "");
-  const ours = target.handler.startsWith("quasaur-") ? bed.sandboxer(kind) : undefined;
+  const ours = bed.servingHandler(target.handler);
   return await snapshot({
     mountsBelow: [directory],
     filesBelow: [

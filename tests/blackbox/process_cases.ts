@@ -201,6 +201,60 @@ function execCases(target: Target, test: RegisterBedTest): void {
     assert.equal((await container.exec([path("lines"), "1"])).stderr, "e err 0\n");
     assert.equal(await container.state(), "RUNNING");
   });
+
+  test("an exec with its streams attached reads, writes and tells its exit code", async ({ cri }) => {
+    await using pod = await cri.runPod({ handler });
+    const container = await pod.startContainer({
+      image,
+      command: [path("sleep")],
+      env: { EXIT_CODE: "9", ID: "e" },
+    });
+    await container.printed("sleeping");
+    using args = await container.execStreaming([path("args")]);
+    assert.equal((await args.ended()).exitCode, 9);
+    using lines = await container.execStreaming([path("lines"), "1"]);
+    assert.equal((await lines.ended()).stderr, "e err 0\n");
+    const cat = await container.execStreaming([path("cat")]);
+    for (let sent = ""; sent.length < 100_000;) {
+      const more = "line\n".repeat(5_000);
+      sent += more;
+      cat.send(more);
+      await cat.printed(sent);
+    }
+    await cat.close();
+  });
+
+  test("an exec ends with its container, and none starts in one that has ended", async ({ cri }) => {
+    await using pod = await cri.runPod({ handler });
+    const container = await pod.startContainer({ image, command: [path("sleep")] });
+    await container.printed("sleeping");
+    using exec = await container.execStreaming([path("sleep")]);
+    await exec.printed("sleeping\n");
+    await container.stop(0);
+    assert.equal((await exec.ended()).exitCode, 137);
+    await assert.rejects(container.exec([path("hello")]));
+  });
+
+  test("a program that is not in the image cannot be executed, by name", async ({ cri }) => {
+    await using pod = await cri.runPod({ handler });
+    const container = await pod.startContainer({ image, command: [path("sleep")] });
+    await container.printed("sleeping");
+    await assert.rejects(container.exec(["/no-such-program.wasm"]), /no-such-program\.wasm/);
+    assert.equal((await container.exec([path("hello")])).stdout, `${greeting}\n`);
+  });
+
+  test("20 execs at once are neither crossed nor lost", async ({ cri }) => {
+    await using pod = await cri.runPod({ handler });
+    const options = { image, command: [path("sleep")], env: { ID: "e" } };
+    const container = await pod.startContainer(options);
+    await container.printed("sleeping");
+    const lengths = Array.from({ length: 20 }, (_, index) => index + 1);
+    await Promise.all(lengths.map(async (length) => {
+      const { exitCode, stdout } = await container.exec([path("lines"), String(length)]);
+      assert.equal(exitCode, 0);
+      assert.equal(stdout.trim().split("\n").length, length);
+    }));
+  });
 }
 
 /** Cases about where a process starts. */

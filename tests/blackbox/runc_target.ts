@@ -67,5 +67,12 @@ export const runcTarget: Target = {
   },
   path: (program) => `/${program}`,
   greeting: "hello from runc",
-  abilities: { workingDirectory: true, exec: true, terminal: true, update: true },
+  abilities: {
+    workingDirectory: true,
+    exec: true,
+    terminal: true,
+    update: true,
+    pause: true,
+    memoryLimit: "kills",
+  },
 };

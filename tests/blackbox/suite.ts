@@ -12,6 +12,7 @@ import { loadCases } from "./load_cases.ts";
 import { networkCases } from "./network_cases.ts";
 import { processCases } from "./process_cases.ts";
 import { refusalCases } from "./refusal_cases.ts";
+import { resourceCases } from "./resource_cases.ts";
 import type { Target } from "./target.ts";
 
 /**
@@ -27,6 +28,7 @@ export function blackBoxSuite(target: Target): RegisterBedTest {
   processCases(target, test);
   fileCases(target, test);
   networkCases(target, test);
+  resourceCases(target, test);
   refusalCases(target, test);
   loadCases(target, test);
   return test;

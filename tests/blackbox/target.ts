@@ -71,5 +71,9 @@ export interface Target {
     readonly terminal: boolean;
     /** New limits for a running container. */
     readonly update: boolean;
+    /** Containers that stand still. */
+    readonly pause: boolean;
+    /** What becomes of a container that wants more memory than its limit. */
+    readonly memoryLimit: "kills" | "refuses";
   };
 }

@@ -38,5 +38,19 @@ export const wasmTarget: Target = {
   path: (program) => `/${program}.wasm`,
   // WASI has no working directory: a guest learns it from PWD.
   greeting: "hello from wasm",
-  abilities: { workingDirectory: false, exec: false, terminal: false, update: false },
+  abilities: {
+    workingDirectory: false,
+    exec: true,
+    terminal: false,
+    update: true,
+    pause: true,
+    memoryLimit: "refuses",
+  },
+};
+
+/** Pods of the wasm sandboxer, each in a process of its own. */
+export const wasmProcessTarget: Target = {
+  ...wasmTarget,
+  name: "wasm in a process",
+  handler: "quasaur-wasm-process",
 };

@@ -10,17 +10,29 @@ import { fileURLToPath } from "node:url";
 /** The guests, by the name of their source file. */
 export const GUESTS = [
   "args",
+  "block",
   "cat",
   "cwd",
+  "descriptors",
+  "escape",
+  "fannkuch",
+  "flood",
   "fs",
   "hello",
   "lines",
   "memory",
+  "nbody",
+  "race",
   "raise",
+  "recurse",
+  "resolve",
   "server",
+  "sha256",
   "sleep",
   "spin",
   "trap",
+  "wasi",
+  "wasi_sockets",
 ] as const;
 
 /** The name of a guest. */

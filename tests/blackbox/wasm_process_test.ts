@@ -1,0 +1,4 @@
+import { blackBoxSuite } from "./suite.ts";
+import { wasmProcessTarget } from "./wasm_target.ts";
+
+blackBoxSuite(wasmProcessTarget);
