@@ -63,12 +63,17 @@ export function controllerImplementation(
 /** One method for each call of the service; what is thrown becomes the call's status. */
 class ControllerHandlers implements UnaryHandlers<typeof Controller> {
   readonly #sandboxer: Sandboxer;
-  readonly #endpoint: { readonly address: string; readonly version: number };
+  readonly #taskAddress: string;
 
   constructor({ sandboxer, taskAddress }: ControllerOptions) {
     this.#sandboxer = sandboxer;
+    this.#taskAddress = taskAddress;
+  }
+
+  /** Where containerd calls the tasks of a sandbox. */
+  #endpoint({ taskSocket = this.#taskAddress }: SandboxView) {
     // containerd cuts this at the "+"; with gRPC in place of ttrpc it fails to dial (2.0 to 2.4).
-    this.#endpoint = { address: `ttrpc+unix://${taskAddress}`, version: TASK_API_VERSION };
+    return { address: `ttrpc+unix://${taskSocket}`, version: TASK_API_VERSION };
   }
 
   async create(request: ControllerCreateRequest, call: Call) {
@@ -83,7 +88,7 @@ class ControllerHandlers implements UnaryHandlers<typeof Controller> {
     const view = await this.#sandboxer.startSandbox(sandboxId, call.signal);
     await this.#keep(sandboxId, "start", call);
     const createdAt = timestampFromMs(view.createdAt);
-    return { sandboxId, pid: view.pid, createdAt, labels: {}, ...this.#endpoint };
+    return { sandboxId, pid: view.pid, createdAt, labels: {}, ...this.#endpoint(view) };
   }
 
   // deno-lint-ignore require-await -- what goes wrong is to reject, not to throw
@@ -114,7 +119,7 @@ class ControllerHandlers implements UnaryHandlers<typeof Controller> {
       createdAt: timestampFromMs(view.createdAt),
       ...(view.exit !== undefined && { exitedAt: timestampFromMs(view.exit.at) }),
       ...(verbose && { info: { info: statusInfo(view, this.#sandboxer.driver.kind) } }),
-      ...this.#endpoint,
+      ...this.#endpoint(view),
     };
   }
 

@@ -64,6 +64,18 @@ Deno.test("Create makes a sandbox that Status shows as not ready", async () => {
   assert.equal(fixture.sandboxer.sandbox("a1").spec.name, "default/web");
 });
 
+Deno.test("a sandbox that takes its own task calls is told with its own address while it runs", async () => {
+  await using fixture = await startFixture();
+  fixture.driver.taskSocket = "/run/test/own.sock";
+  await call(fixture, method.create, createRequest("a1"));
+  const own = "ttrpc+unix:///run/test/own.sock";
+  assert.equal((await call(fixture, method.start, { sandboxId: "a1" })).address, own);
+  assert.equal((await call(fixture, method.status, { sandboxId: "a1" })).address, own);
+  await call(fixture, method.stop, { sandboxId: "a1" });
+  const stopped = await call(fixture, method.status, { sandboxId: "a1" });
+  assert.equal(stopped.address, "ttrpc+unix:///run/test/task.sock");
+});
+
 Deno.test("Create refuses an id that is taken", async () => {
   await using fixture = await startFixture();
   await call(fixture, method.create, createRequest("a1"));

@@ -39,6 +39,8 @@ export class MemoryDriver implements Driver {
   slow: "gives up" | "goes on" | undefined;
   /** Makes start fail. */
   failure: Error | undefined;
+  /** Where tasks of sandboxes that are started from now on are called; undefined for nowhere else. */
+  taskSocket: string | undefined;
   /** Settles when a start that is slow has begun. */
   readonly begun: PromiseWithResolvers<void> = Promise.withResolvers<void>();
 
@@ -54,7 +56,6 @@ export class MemoryDriver implements Driver {
       updateContainer: false,
       updateSandbox: true,
       terminal: false,
-      adoptContainers: false,
       ...capabilities,
     };
   }
@@ -76,6 +77,7 @@ export class MemoryDriver implements Driver {
     return {
       pid: 4242,
       record: null,
+      ...this.taskSocket === undefined ? {} : { taskSocket: this.taskSocket },
       exited,
       createContainer: () => Promise.reject(new Error("no containers here")),
       update: (resources) => {

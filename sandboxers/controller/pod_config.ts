@@ -34,9 +34,11 @@ export function sandboxSpec(request: ControllerCreateRequest, namespace: string)
     throw invalid("sandbox.sandbox_id", sandbox.sandboxId, `"${sandboxId}" like sandbox_id`);
   }
   const config = request.options === undefined ? undefined : podConfig(request.options);
+  const runtime = sandbox?.runtime?.name ?? "";
   return {
     id: sandboxId,
     namespace,
+    ...(runtime === "" ? {} : { runtime }),
     name: podName(config) ?? sandbox?.labels["name"] ?? sandboxId,
     hostname: hostname(config?.hostname ?? ""),
     network: network(request.netnsPath, config),

@@ -57,6 +57,13 @@ Deno.test("sandboxSpec() reads a pod as CRI sends it", () => {
   });
 });
 
+Deno.test("sandboxSpec() tells the runtime type of the handler that was asked for", () => {
+  const name = "io.containerd.quasaur-wasm-process.v1";
+  assert.equal(specOf(onNode, { sandbox: { runtime: { name } } }).runtime, name);
+  assert.ok(!("runtime" in specOf(onNode)));
+  assert.ok(!("runtime" in specOf(onNode, { sandbox: { runtime: { name: "" } } })));
+});
+
 Deno.test("sandboxSpec() without a pod config takes what the sandbox message says", () => {
   const spec = specOf(undefined, {
     sandbox: { sandboxId: "a1", labels: { name: "mine", tier: "one" } },

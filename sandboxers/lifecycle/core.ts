@@ -194,11 +194,13 @@ export class Core {
 
   /**
    * Writes what has happened and cannot be refused any more before the caller is told of it, where
-   * containers outlive this process: the next one must not know less than the caller does. Where
-   * they do not, nobody waits for the disk.
+   * the sandbox's containers outlive this process: the next one must not know less than the caller
+   * does. Where they do not, nobody waits for the disk.
    */
   async saveForNext(sandbox: Sandbox): Promise<void> {
-    if (this.driver.capabilities.adoptContainers) await this.saveQuietly(sandbox);
+    const { state } = sandbox;
+    const handle = "handle" in state ? state.handle : undefined;
+    if (handle?.outlivesSandboxer === true) await this.saveQuietly(sandbox);
     else this.saveLater(sandbox);
   }
 

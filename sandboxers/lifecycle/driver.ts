@@ -31,8 +31,6 @@ export interface Capabilities {
   readonly updateSandbox: boolean;
   /** Processes with a terminal. */
   readonly terminal: boolean;
-  /** Running containers that outlive the sandboxer process and can be adopted by the next one. */
-  readonly adoptContainers: boolean;
 }
 
 /** A kind of sandbox. */
@@ -104,6 +102,17 @@ export interface SandboxHandle {
   readonly record: Json;
   /** Settles once, when the sandbox has ended by itself or by `stop`; never rejects. */
   readonly exited: Promise<Exit>;
+  /**
+   * Whether its running containers outlive the sandboxer process and can be adopted by the next one.
+   * The lifecycle then stores what it tells callers before it tells them; missing for no.
+   */
+  readonly outlivesSandboxer?: boolean;
+  /**
+   * The unix socket, an absolute path, at which calls to its containers are taken in the place of the
+   * sandboxer's own, so that callers keep their connections when the sandboxer is restarted. Missing
+   * for the sandboxer's own.
+   */
+  readonly taskSocket?: string;
   /** Makes a container ready to start. Its root file system is in place. */
   createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle>;
   /** Changes limits; only called where `capabilities.updateSandbox`. */

@@ -389,3 +389,21 @@ Deno.test("closeStdin() of a process that does not run succeeds", async () => {
   await world.sandboxer.closeStdin("c", "");
   await refused(world.sandboxer.closeStdin("c", "e"), "NotFound");
 });
+
+Deno.test("a start waits for the disk where containers outlive the sandboxer, and only there", async () => {
+  const world = fixture({ outlives: (id) => id === "stays" });
+  await world.created("stays", "a");
+  await world.created("goes", "b");
+  await world.rest();
+  const hold = world.gate.hold("disk.write");
+  let answered = false;
+  const starting = world.sandboxer.startProcess("a", "").then(() => answered = true);
+  await hold.reached;
+  await world.rest();
+  assert.equal(answered, false, "the next sandboxer would not know of the start");
+  hold.release();
+  await starting;
+  const other = world.gate.hold("disk.write");
+  await world.sandboxer.startProcess("b", "");
+  other.release();
+});

@@ -67,7 +67,7 @@ Deno.test("an adopted sandbox that ends by itself is noticed", async () => {
 });
 
 Deno.test("where containers do not outlive the sandboxer they are dead, the sandbox runs on", async () => {
-  const first = fixture({ capabilities: { adoptContainers: false } });
+  const first = fixture({ outlives: () => false });
   await first.running("s", "ran");
   await first.executing("ran", "e");
   await first.running("s", "done");
@@ -294,7 +294,7 @@ Deno.test("a half-made container that cannot be undone stays, stopped, to be del
 });
 
 Deno.test("a dead container whose mounts cannot be taken away does not stop the others", async () => {
-  const options = { capabilities: { adoptContainers: false } };
+  const options = { outlives: () => false };
   const first = fixture(options);
   await first.running("s", "a");
   await first.running("s", "b");
@@ -430,7 +430,7 @@ Deno.test("a driver is told all that the store knows", async () => {
 });
 
 Deno.test("a crash in the middle of a recovery loses nothing", async () => {
-  const options = { capabilities: { adoptContainers: false } };
+  const options = { outlives: () => false };
   const first = fixture(options);
   await first.running("s", "a");
   await first.running("s", "b");
@@ -447,7 +447,7 @@ Deno.test("a crash in the middle of a recovery loses nothing", async () => {
 });
 
 Deno.test("what recovery found is stored: the next start finds the same", async () => {
-  const options = { capabilities: { adoptContainers: false } };
+  const options = { outlives: () => false };
   const first = fixture(options);
   await first.running("s", "c");
   const second = await first.next();

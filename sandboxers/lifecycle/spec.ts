@@ -53,6 +53,8 @@ export interface SandboxSpec {
   readonly namespace: string;
   /** The name a person knows the sandbox by. */
   readonly name: string;
+  /** containerd's runtime type of the handler that was asked for; missing without containerd. */
+  readonly runtime?: string;
   /** Hostname inside; empty for the host's. */
   readonly hostname: string;
   /** Where its network lives. */
@@ -103,6 +105,8 @@ export interface ProcessSpec {
     readonly gid: number;
     readonly additionalGids: readonly number[];
   };
+  /** Most files that it may have open at a time (RLIMIT_NOFILE, soft); missing for the kind's own. */
+  readonly descriptorsMax?: number;
 }
 
 /** A bind mount of a host directory or file into a container. */

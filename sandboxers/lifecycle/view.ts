@@ -16,6 +16,8 @@ export interface SandboxView {
   readonly createdAt: number;
   /** 0 unless it runs as a process of its own. */
   readonly pid: number;
+  /** Where its tasks are called while it runs; missing for the sandboxer's own socket. */
+  readonly taskSocket?: string;
   /** Set once it is stopped or failed. */
   readonly exit?: Exit;
   /** Its containers. */

@@ -19,6 +19,7 @@ export function viewSandbox(sandbox: Sandbox): SandboxView {
     state: state.kind,
     createdAt,
     pid: handle?.pid ?? 0,
+    ...(handle?.taskSocket === undefined ? {} : { taskSocket: handle.taskSocket }),
     ...("exit" in state ? { exit: state.exit } : {}),
     containerIds: [...sandbox.containers.keys()],
   };

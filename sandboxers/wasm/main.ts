@@ -7,18 +7,46 @@
 import { Sandboxer } from "../lifecycle/sandboxer.ts";
 import { FileStore } from "../lifecycle/store.ts";
 import { sandboxerMain } from "../serve_main.ts";
+import { openEngineCache } from "./compiled/open.ts";
+import { Cgroups } from "./cgroups/cgroups.ts";
+import { SystemCgroupFiles } from "./cgroups/files.ts";
 import { WasmDriver } from "./driver.ts";
+import { WASM_FLAGS } from "./flags.ts";
 import { SystemMounter } from "./mounter.ts";
+import { ProcessPods } from "./pod_process/process_pods.ts";
 import { openResidentEngine } from "./resident.ts";
 
 if (import.meta.main) {
-  await sandboxerMain("wasm", async ({ dir }, log) => {
-    const engine = await openResidentEngine(log);
+  await sandboxerMain("wasm", async ({ dir, taskListen, logLevel }, log, own) => {
+    const compiled = own["engine-mode"] === "compiled"
+      ? await openEngineCache(own["cache-dir"], { log })
+      : undefined;
+    const engine = await openResidentEngine(log, compiled);
+    const { system } = engine;
+    const cgroups = new Cgroups({ files: new SystemCgroupFiles(system, system.libraryPath), log });
+    // An earlier process may still hold the state directory because of them.
+    await cgroups.thawDying();
     return new Sandboxer({
-      driver: new WasmDriver({ engine, system: engine.system, log }),
+      driver: new WasmDriver({
+        engine,
+        system,
+        cgroups,
+        podDirectory: `${dir}/pods`,
+        processes: new ProcessPods({
+          directory: `${dir}/processes`,
+          podDirectory: `${dir}/pods`,
+          taskSocket: taskListen,
+          system,
+          cgroups,
+          ...(compiled === undefined ? {} : { compiled }),
+          log,
+          logLevel,
+        }),
+        log,
+      }),
       store: new FileStore(dir),
       mounter: new SystemMounter(),
       log,
     });
-  });
+  }, WASM_FLAGS);
 }

@@ -107,6 +107,15 @@ export class Bed implements AsyncDisposable {
     return found;
   }
 
+  /**
+   * The sandboxer that serves a runtime handler; undefined where none of ours does.
+   *
+   * @param handler Such as `quasaur-wasm`.
+   */
+  servingHandler(handler: string): SandboxerProcess | undefined {
+    return this.#sandboxers.find(({ paths }) => paths.handlers.includes(handler));
+  }
+
   /** A new connection to CRI. Tests open their own, so that none outlives its test. */
   cri(): Cri {
     return new Cri(this.containerd.socketPath, `${this.directory}/logs`, this.#cgroup);
@@ -158,7 +167,7 @@ export class Bed implements AsyncDisposable {
   async #startContainerd(): Promise<void> {
     this.#containerd = await Containerd.start(
       this.directory,
-      this.#sandboxers.map(({ paths: { name, socketPath } }) => ({ name, socketPath })),
+      this.#sandboxers.map(({ paths }) => paths),
       this.logLevel,
     );
   }

@@ -14,6 +14,7 @@ import {
   type BedNetwork,
   cniConfig,
   containerdConfig,
+  handlersOf,
   type ProxySandboxer,
 } from "./containerd_config.ts";
 import { unmountBelow } from "./mount_table.ts";
@@ -84,8 +85,8 @@ export class Containerd implements AsyncDisposable {
     const network = await freeNetwork(directory);
     await Deno.mkdir(`${directory}/cni/net.d`, { recursive: true });
     await Deno.mkdir(`${directory}/bin`, { recursive: true });
-    for (const { name } of sandboxers) {
-      await Deno.symlink(STUB_SHIM, `${directory}/bin/containerd-shim-${name}-v1`);
+    for (const handler of sandboxers.flatMap(handlersOf)) {
+      await Deno.symlink(STUB_SHIM, `${directory}/bin/containerd-shim-${handler}-v1`);
     }
     await Deno.writeTextFile(
       `${directory}/config.toml`,

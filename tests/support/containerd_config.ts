@@ -9,8 +9,10 @@ import type { LogLevel } from "../../sandboxers/log.ts";
 
 /** A sandboxer as containerd sees it. */
 export interface ProxySandboxer {
-  /** The runtime handler and the sandboxer's name, such as `quasaur-wasm`. */
+  /** The sandboxer's name, such as `quasaur-wasm`. */
   readonly name: string;
+  /** Its runtime handlers, each with a runtime type of its own (default: one of its own name). */
+  readonly handlers?: readonly string[];
   /** The path of its controller socket. */
   readonly socketPath: string;
 }
@@ -33,7 +35,7 @@ export const PAUSE_IMAGE = "quasaur.test/pause:1";
  * The text of containerd's config.toml.
  *
  * @param directory The directory that holds everything of this containerd.
- * @param sandboxers Each becomes a proxy plugin and a runtime handler of the same name.
+ * @param sandboxers Each becomes a proxy plugin with its runtime handlers.
  * @param logLevel How much containerd logs.
  */
 export function containerdConfig(
@@ -82,7 +84,12 @@ ${sandboxers.map(proxyPlugin).join("")}
       runtime_type = 'io.containerd.runc.v2'
       [${runtime}.containerd.runtimes.runc.options]
         Root = '${directory}/runc'
-${sandboxers.map(({ name }) => runtimeHandler(runtime, name)).join("")}`;
+${sandboxers.map((sandboxer) => runtimeHandlers(runtime, sandboxer)).join("")}`;
+}
+
+/** The runtime handlers of a sandboxer by name. */
+export function handlersOf({ name, handlers = [name] }: ProxySandboxer): readonly string[] {
+  return handlers;
 }
 
 /** The proxy plugin of one sandboxer. */
@@ -93,12 +100,14 @@ function proxyPlugin({ name, socketPath }: ProxySandboxer): string {
 `;
 }
 
-/** The runtime handler of one sandboxer. */
-function runtimeHandler(runtime: string, name: string): string {
-  return `    [${runtime}.containerd.runtimes.${name}]
-      runtime_type = 'io.containerd.${name}.v1'
-      sandboxer = '${name}'
-`;
+/** The runtime handlers of one sandboxer: the runtime type is what tells it which was asked for. */
+function runtimeHandlers(runtime: string, sandboxer: ProxySandboxer): string {
+  return handlersOf(sandboxer).map((handler) =>
+    `    [${runtime}.containerd.runtimes.${handler}]
+      runtime_type = 'io.containerd.${handler}.v1'
+      sandboxer = '${sandboxer.name}'
+`
+  ).join("");
 }
 
 /**

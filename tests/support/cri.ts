@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Message, MessageInitShape } from "@bufbuild/protobuf";
 import { GrpcClient } from "../../proto/grpc.ts";
 import {
   type ContainerConfigSchema,
@@ -14,15 +14,18 @@ import {
   type ContainerStatus,
   ImageService,
   type LinuxContainerResourcesSchema,
+  type LinuxContainerSecurityContextSchema,
   type MountSchema,
   NamespaceMode,
   type NamespaceOptionSchema,
   type PodSandboxConfigSchema,
   type PodSandboxStatus,
   RuntimeService,
+  SecurityProfile_ProfileType,
 } from "../../proto/gen/runtime/v1/api_pb.ts";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { makeCgroup } from "./cgroups.ts";
+import { type ExecResult, ExecStream } from "./exec_stream.ts";
 import { type ContainerLog, readContainerLog } from "./logs.ts";
 import { waitFor } from "./wait.ts";
 
@@ -44,6 +47,8 @@ export interface PodOptions {
   readonly labels?: Record<string, string>;
   /** Annotations of the pod. */
   readonly annotations?: Record<string, string>;
+  /** Limits of the pod as a whole. */
+  readonly resources?: MessageInitShape<typeof LinuxContainerResourcesSchema>;
   /** How long RunPodSandbox may take, in milliseconds. Default 60000. */
   readonly timeoutMs?: number;
 }
@@ -74,6 +79,8 @@ export interface ContainerOptions {
   readonly mounts?: MessageInitShape<typeof MountSchema>[];
   /** Limits. */
   readonly resources?: MessageInitShape<typeof LinuxContainerResourcesSchema>;
+  /** Who it runs as and what it may do; the pod's namespaces are filled in. */
+  readonly security?: SecurityOptions;
   /** Whether standard input stays open. */
   readonly stdin?: boolean;
   /** Whether it gets a terminal. */
@@ -84,14 +91,18 @@ export interface ContainerOptions {
   readonly annotations?: Record<string, string>;
 }
 
-/** What a command in a container did. */
-export interface ExecResult {
-  /** Exit status. */
-  readonly exitCode: number;
-  /** What it wrote to standard output. */
-  readonly stdout: string;
-  /** What it wrote to standard error. */
-  readonly stderr: string;
+/** Who a container runs as, and what it may do. */
+export interface SecurityOptions {
+  /** User id. */
+  readonly user?: number;
+  /** Group id; only with a user id. */
+  readonly group?: number;
+  /** Further groups. */
+  readonly groups?: readonly number[];
+  /** Whether its root file system cannot be written to. */
+  readonly readonlyRootfs?: boolean;
+  /** The runtime's own profile of system calls instead of none. */
+  readonly runtimeDefaultSeccomp?: boolean;
 }
 
 /** How long calls that start or stop something may take, in milliseconds. */
@@ -381,6 +392,18 @@ export class Container {
   }
 
   /**
+   * Runs a command in it with its streams attached, as `kubectl exec -i` does.
+   *
+   * @param cmd The command and its arguments.
+   */
+  async execStreaming(cmd: string[]): Promise<ExecStream> {
+    const streams = { stdin: true, stdout: true, stderr: true };
+    const request = { containerId: this.id, cmd, ...streams };
+    const { url } = await this.#client.call(runtime.exec, request);
+    return await ExecStream.attach(url);
+  }
+
+  /**
    * Stops it.
    *
    * @param graceSeconds How long it may take to end by itself, in seconds.
@@ -423,6 +446,7 @@ function podConfig(
     annotations: options.annotations ?? {},
     linux: {
       cgroupParent,
+      ...options.resources === undefined ? {} : { resources: options.resources },
       securityContext: {
         namespaceOptions: { network, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD },
       },
@@ -451,6 +475,24 @@ function containerConfig(
     logPath: `${name}.log`,
     stdin: options.stdin ?? false,
     tty: options.tty ?? false,
-    linux: { resources: options.resources ?? {}, securityContext: { namespaceOptions } },
+    linux: {
+      resources: options.resources ?? {},
+      securityContext: { namespaceOptions, ...securityContext(options.security ?? {}) },
+    },
+  };
+}
+
+/** A container's security context, as kubelet would fill it. */
+function securityContext(
+  { user, group, groups = [], readonlyRootfs = false, runtimeDefaultSeccomp }: SecurityOptions,
+): Exclude<MessageInitShape<typeof LinuxContainerSecurityContextSchema>, Message> {
+  return {
+    readonlyRootfs,
+    supplementalGroups: groups.map(BigInt),
+    ...(user === undefined ? {} : { runAsUser: { value: BigInt(user) } }),
+    ...(group === undefined ? {} : { runAsGroup: { value: BigInt(group) } }),
+    ...(runtimeDefaultSeccomp
+      ? { seccomp: { profileType: SecurityProfile_ProfileType.RuntimeDefault } }
+      : {}),
   };
 }

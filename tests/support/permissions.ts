@@ -15,8 +15,8 @@ type Permission = boolean | readonly string[] | {
 /** The repository's root directory, without a slash at its end. */
 export const REPOSITORY: string = new URL("../../", import.meta.url).pathname.replace(/\/$/, "");
 
-/** The permissions whose values are paths. */
-const PATH_PERMISSIONS: readonly string[] = ["read", "write", "ffi"];
+/** The permissions whose values are paths; those of `run` also names, which have no slash. */
+const PATH_PERMISSIONS: readonly string[] = ["read", "write", "ffi", "run"];
 
 /**
  * The flags of a permission set.
@@ -71,6 +71,7 @@ function replace(
   const [, scheme = "", path = ""] = /^(unix:)?(.*)$/s.exec(value) ?? [];
   if (name === "net" && scheme === "") return value;
   if (scheme === "" && !PATH_PERMISSIONS.includes(name)) return value;
+  if (name === "run" && !value.includes("/")) return value;
   if (!path.startsWith("/")) {
     return `${scheme}${REPOSITORY}/${path.replace(/^\.\//, "")}`;
   }

@@ -23,9 +23,13 @@ Deno.test("permissionFlags() replaces the longest prefix of each path", () => {
 });
 
 Deno.test("permissionFlags() takes relative paths from the repository", () => {
-  const set = { ffi: ["./sandboxers/wasm/native/build/lib.so"] };
+  const set = {
+    ffi: ["./sandboxers/wasm/native/build/lib.so"],
+    run: ["./build/launcher", "qemu"],
+  };
   assert.deepEqual(permissionFlags(set, REPLACEMENTS), [
     `--allow-ffi=${REPOSITORY}/sandboxers/wasm/native/build/lib.so`,
+    `--allow-run=${REPOSITORY}/build/launcher,qemu`,
   ]);
 });
 

@@ -22,9 +22,14 @@ export class SandboxerPaths {
    */
   constructor(readonly kind: string, readonly bedDirectory: string) {}
 
-  /** The runtime handler's and the proxy plugin's name. */
+  /** The proxy plugin's name, and that of its first runtime handler. */
   get name(): string {
     return `quasaur-${this.kind}`;
+  }
+
+  /** The runtime handlers: wasm pods may have a process of their own. */
+  get handlers(): readonly string[] {
+    return this.kind === "wasm" ? [this.name, `${this.name}-process`] : [this.name];
   }
 
   /** Stands in for /run/quasaur. */
@@ -47,6 +52,11 @@ export class SandboxerPaths {
     return `${this.runDirectory}/${this.kind}`;
   }
 
+  /** Stands in for /var/cache/quasaur. */
+  get cacheDirectory(): string {
+    return `${this.bedDirectory}/cache`;
+  }
+
   /** What this bed has in the place of the system's directories. */
   get replacements(): ReadonlyMap<string, string> {
     return new Map([
@@ -54,6 +64,7 @@ export class SandboxerPaths {
       ["/run/containerd", `${this.bedDirectory}/state`],
       ["/run/containerd/containerd.sock", `${this.bedDirectory}/containerd.sock`],
       ["/var/lib/containerd", `${this.bedDirectory}/root`],
+      ["/var/cache/quasaur", this.cacheDirectory],
     ]);
   }
 }
@@ -68,6 +79,8 @@ export interface SandboxerProgram {
   readonly permissions: Readonly<Record<string, unknown>>;
   /** More arguments for deno, such as `--v8-flags=...`. */
   readonly denoFlags?: readonly string[];
+  /** More flags of the sandboxer itself, such as `--engine-mode=interpreter`. */
+  readonly flags?: readonly string[];
 }
 
 /**
@@ -164,5 +177,7 @@ function denoArguments(
     `--dir=${paths.stateDirectory}`,
     `--containerd-events=${paths.bedDirectory}/containerd.sock.ttrpc`,
     `--log-level=${logLevel}`,
+    ...(program.kind === "wasm" ? [`--cache-dir=${paths.cacheDirectory}/wasm`] : []),
+    ...program.flags ?? [],
   ];
 }

@@ -71,7 +71,7 @@ export async function compareStore(memory: Snapshot, disk: DiskContents): Promis
 export function compareLives(
   before: Snapshot,
   after: Snapshot,
-  adoptsContainers: boolean,
+  outlives: (sandboxId: string) => boolean,
 ): string[] {
   const expected: Record<string, unknown> = {};
   const loose = new Set<string>();
@@ -88,7 +88,8 @@ export function compareLives(
     };
   }
   for (const [id, { spec, state, namespace, execIds }] of before.containers) {
-    const dead = !adoptsContainers || before.sandboxes.get(spec.sandboxId)?.state !== "ready";
+    const { sandboxId } = spec;
+    const dead = !outlives(sandboxId) || before.sandboxes.get(sandboxId)?.state !== "ready";
     expected[id] = { spec, state: dead ? "stopped" : state, namespace, execIds };
     for (const execId of ["", ...execIds]) {
       const process = before.processes.get(`${id}/${execId}`);

@@ -28,7 +28,6 @@ export const ALL_CAPABILITIES: Capabilities = {
   updateContainer: true,
   updateSandbox: true,
   terminal: true,
-  adoptContainers: true,
 };
 
 /** How a {@link FakeDriver} is made. */
@@ -41,6 +40,8 @@ export interface FakeDriverOptions {
   readonly clock?: Pick<FakeClock, "now">;
   /** Abilities that it lacks. */
   readonly capabilities?: Partial<Capabilities>;
+  /** Whether the containers of a sandbox outlive the sandboxer process. */
+  readonly outlives?: (sandboxId: string) => boolean;
   /** Whether a call takes no notice of its signal, this time. */
   readonly deaf?: () => boolean;
   /** Whether SIGTERM ends a process, this time. */
@@ -74,6 +75,7 @@ export class FakeDriver implements Driver {
     this.#options = {
       gate: openGate,
       clock: Date,
+      outlives: () => true,
       deaf: () => false,
       obeys: () => true,
       keepsDead: () => true,
@@ -107,7 +109,7 @@ export class FakeDriver implements Driver {
     const adopted = new Map<string, AdoptedContainer>();
     const known = new Set(containers.map((container) => container.spec.id));
     for (const container of [...sandbox.containers.values()]) {
-      if (this.#adoptable(container) && known.has(container.spec.id)) {
+      if (this.#adoptable(sandbox, container) && known.has(container.spec.id)) {
         adopted.set(container.spec.id, this.#adoptedContainer(sandbox, container));
       } else {
         this.host.removeContainer(sandbox, container, this.#now());
@@ -116,8 +118,9 @@ export class FakeDriver implements Driver {
     return { handle: this.#sandboxHandle(sandbox), containers: adopted };
   }
 
-  #adoptable(container: HostContainer): boolean {
-    if (!this.capabilities.adoptContainers || !container.made || container.deleting) return false;
+  #adoptable(sandbox: HostSandbox, container: HostContainer): boolean {
+    if (!this.#options.outlives(sandbox.spec.id)) return false;
+    if (!container.made || container.deleting) return false;
     const init = container.processes.get("");
     return init?.exit === undefined || this.#options.keepsDead();
   }
@@ -139,6 +142,7 @@ export class FakeDriver implements Driver {
     return {
       pid: sandbox.pid,
       record: { sandbox: sandbox.spec.id },
+      outlivesSandboxer: this.#options.outlives(sandbox.spec.id),
       exited,
       createContainer: (spec, signal) => this.#createContainer(sandbox, spec, signal),
       update: () => this.#options.gate.pass("driver.update-sandbox"),

@@ -24,6 +24,8 @@ import { containerSpec, execSpec, sandboxSpec } from "./specs.ts";
 export interface FixtureOptions {
   /** Abilities that the driver lacks. */
   readonly capabilities?: Partial<Capabilities>;
+  /** Whether the containers of a sandbox outlive the sandboxer process; all do unless given. */
+  readonly outlives?: (sandboxId: string) => boolean;
   /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
   /** Whether the driver takes no notice of signals. */
@@ -71,6 +73,7 @@ export class Fixture {
       clock,
       deaf: () => options.deaf === true,
       ...(options.capabilities === undefined ? {} : { capabilities: options.capabilities }),
+      ...(options.outlives === undefined ? {} : { outlives: options.outlives }),
     });
     const log: LifecycleLog = { warn: (message) => void this.warnings.push(message) };
     this.sandboxer = new Sandboxer({

@@ -16,7 +16,7 @@ import { FakeHost } from "./fake_host.ts";
 import { FakeMounter, FakeMounts } from "./fake_mounter.ts";
 import { SimulatedGate } from "./gate.ts";
 import { Observer } from "./observer.ts";
-import { faultOf, type Plan, planOf } from "./plan.ts";
+import { faultOf, outlives, type Plan, planOf } from "./plan.ts";
 import { Random } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
 
@@ -97,6 +97,7 @@ export class World {
       gate,
       clock,
       capabilities: plan.capabilities,
+      outlives: (sandboxId) => outlives(plan, sandboxId),
       deaf: () => random.chance(plan.deaf),
       obeys: () => random.chance(0.7),
       keepsDead: () => random.chance(0.5),

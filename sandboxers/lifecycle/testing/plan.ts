@@ -19,6 +19,8 @@ export interface Plan {
   readonly crashes: number;
   /** What the driver can do. */
   readonly capabilities: Capabilities;
+  /** Whose containers outlive the sandboxer process: those of all sandboxes, of some, of none. */
+  readonly outlives: "all" | "some" | "none";
   /** Probability that an effect of the driver, the disk or the mounter fails. */
   readonly faults: Readonly<Record<"driver" | "disk" | "mount", number>>;
   /** How likely things are to happen, against each other. */
@@ -55,8 +57,8 @@ export function planOf(random: Random): Plan {
       updateContainer: random.chance(0.8),
       updateSandbox: random.chance(0.8),
       terminal: random.chance(0.5),
-      adoptContainers: random.chance(0.5),
     },
+    outlives: random.pick(["all", "some", "none"]),
     faults: {
       driver: random.pick(RATES),
       disk: random.pick(RATES),
@@ -75,6 +77,12 @@ export function planOf(random: Random): Plan {
     abort: random.pick([0, 0.05, 0.3]),
     deaf: random.pick([0, 0.3]),
   };
+}
+
+/** Whether the containers of a sandbox outlive the sandboxer process, in the history of a plan. */
+export function outlives({ outlives }: Plan, sandboxId: string): boolean {
+  if (outlives === "some") return sandboxId.charCodeAt(sandboxId.length - 1) % 2 === 0;
+  return outlives === "all";
 }
 
 /** Errors as the world below throws them: its own classes, ours, and none at all. */

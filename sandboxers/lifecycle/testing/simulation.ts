@@ -11,7 +11,7 @@ import type { SandboxView } from "../view.ts";
 import { Callers, Promises } from "./callers.ts";
 import { compareLives, compareStore, snapshot } from "./comparison.ts";
 import { type Life, type Sabotage, STATE, World } from "./history.ts";
-import type { Happening } from "./plan.ts";
+import { type Happening, outlives } from "./plan.ts";
 import { turns } from "./scheduler.ts";
 
 /** Most things that happen in one history; one that goes on longer is stuck. */
@@ -184,7 +184,7 @@ class Simulation {
     if (random.chance(0.2)) await this.#closeInHaste();
     await this.#end();
     if (power) this.#losePower();
-    else if (!plan.capabilities.adoptContainers || random.chance(0.5)) this.#loseSome();
+    else if (plan.outlives === "none" || random.chance(0.5)) this.#loseSome();
     [this.#life, this.#callers] = this.#begin();
     await this.#recover();
     this.#checkPromises();
@@ -273,8 +273,9 @@ class Simulation {
     for (const id of this.#promises.absent) {
       if (ids.has(id)) violations.push(`${id} was deleted and is there after a crash`);
     }
-    const safe = plan.capabilities.adoptContainers && this.#world.diskIsGood;
-    for (const [id, { started }] of safe ? this.#promises.containers : []) {
+    const promised = this.#world.diskIsGood ? this.#promises.containers : [];
+    for (const [id, { sandbox, started }] of promised) {
+      if (!outlives(plan, sandbox)) continue;
       try {
         const { state } = sandboxer.container(id);
         if (started && state === "created") violations.push(`${id} forgot its start in a crash`);
@@ -342,8 +343,9 @@ class Simulation {
     await this.#recover();
     await this.#comeToRest();
     const after = snapshot(this.#life.sandboxer);
-    const { adoptContainers } = this.#world.plan.capabilities;
-    this.#world.violations.push(...compareLives(before, after, adoptContainers));
+    const { plan } = this.#world;
+    const compared = compareLives(before, after, (sandboxId) => outlives(plan, sandboxId));
+    this.#world.violations.push(...compared);
     this.#checkPromises();
   }
 
