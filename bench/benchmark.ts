@@ -46,6 +46,16 @@ export async function takeSamples<T>(
   });
 }
 
+/**
+ * How many of something a benchmark does, where it does so many that a quick look must do with less.
+ *
+ * @param context What the benchmark was given.
+ * @param count How many otherwise.
+ */
+export function partOf({ runs }: BenchContext, count: number): number {
+  return runs === undefined ? count : Math.max(1, Math.min(count, Math.ceil(count * runs / 100)));
+}
+
 /** As many rounds as the caller insists on; for a quick look the warm-up is short as well. */
 function wantedRounds(runs: number, { warmUps }: Rounds): Rounds {
   return { count: runs, warmUps: Math.min(warmUps, runs), budgetMs: UNLIMITED_MS };

@@ -8,10 +8,13 @@ import { parse, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import type { Host } from "./host.ts";
 import { numberText } from "./number_text.ts";
-import { OURS, type Result } from "./result.ts";
+import { EXTRAPOLATED, OURS, type Result } from "./result.ts";
 
-/** The colour of our own bars, and of all others. */
-const COLORS = { ours: "#0b7285", peers: "#adb5bd" };
+/** The colours of our own bars, of all others, and of the limit that a goal sets. */
+const COLORS = { ours: "#0b7285", peers: "#adb5bd", limit: "#c92a2a" };
+
+/** Units of which more is better. */
+const MORE_IS_BETTER: readonly string[] = ["calls/s", "pods"];
 
 /** The names of the contenders, as wide in all charts so that the bars begin below each other. */
 const LABELS = { minExtent: 110, maxExtent: 110 };
@@ -22,12 +25,15 @@ interface Bar {
   readonly p50: number;
   readonly p99: number;
   readonly label: string;
+  /** What the goals allow; on our own bar only. */
+  readonly limit: number | null;
 }
 
 /**
  * Draws results.
  *
- * @param results What was found; what has no peer is left out, there is nothing to see in one bar.
+ * @param results What was found; what has neither a peer nor a limit is left out: there is nothing to
+ *   see in one bar.
  * @param host What it was measured on.
  * @returns An SVG document.
  */
@@ -40,20 +46,31 @@ export async function resultChart(results: readonly Result[], host: Host): Promi
   }
 }
 
-/** The bars of a result: ours first. */
+/**
+ * Whether a result is in the chart.
+ *
+ * @param result What was found.
+ */
+export function isDrawn({ peer, limit }: Result): boolean {
+  return peer !== null || limit !== null;
+}
+
+/** The bars of a result: ours first. What was only extrapolated has none. */
 function bars(result: Result): Bar[] {
-  const contenders = [[OURS, result.ours] as const, ...Object.entries(result.peers)];
+  const peers = Object.entries(result.peers).filter(([who]) => !who.endsWith(EXTRAPOLATED));
+  const contenders = [[OURS, result.ours] as const, ...peers];
   return contenders.map(([who, { p50, p99 }]) => ({
     who,
     p50,
     p99,
     label: numberText(p50),
+    limit: who === OURS ? result.limit : null,
   }));
 }
 
 /** What a result is about. */
 function chartTitle({ name, unit }: Result): string {
-  return `${name} (${unit === "calls/s" ? "calls/s, more is better" : unit})`;
+  return `${name} (${unit}${MORE_IS_BETTER.includes(unit) ? ", more is better" : ""})`;
 }
 
 /** The chart in Vega-Lite's language: one small chart for each result, one below the other. */
@@ -62,7 +79,7 @@ function chartSpec(results: readonly Result[], host: Host): TopLevelSpec {
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     title: {
-      text: "Quasaur and its peers: median, with the 99th percentile as a line",
+      text: "Quasaur and its peers: median, the 99th percentile as a line, the goal in red",
       subtitle: `${cpu}, ${cores} cores, Linux ${kernel}; ` +
         Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", "),
       anchor: "start",
@@ -72,7 +89,7 @@ function chartSpec(results: readonly Result[], host: Host): TopLevelSpec {
     padding: 16,
     spacing: 18,
     config: { view: { stroke: null }, axis: { grid: false }, font: "sans-serif" },
-    vconcat: results.filter(({ peer }) => peer !== null).map((result) => ({
+    vconcat: results.filter(isDrawn).map((result) => ({
       title: { text: chartTitle(result), anchor: "start", frame: "group", fontSize: 12 },
       width: 560,
       height: { step: 20 },
@@ -92,6 +109,10 @@ function chartSpec(results: readonly Result[], host: Host): TopLevelSpec {
         {
           mark: { type: "rule", color: "#495057" },
           encoding: { x: { field: "p50", type: "quantitative" }, x2: { field: "p99" } },
+        },
+        {
+          mark: { type: "tick", color: COLORS.limit, thickness: 2 },
+          encoding: { x: { field: "limit", type: "quantitative" } },
         },
         {
           mark: { type: "text", align: "left", dx: 5, dy: -5, fontSize: 10 },

@@ -7,20 +7,36 @@
 import { parseArgs } from "node:util";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 
+/** The names of all benchmarks, in the order in which they run. */
+export const BENCHMARKS = [
+  "engine-start",
+  "cri-start",
+  "parallel",
+  "rpc",
+  "memory",
+  "aot-start",
+  "compute",
+  "kill",
+  "cycles",
+  "neighbour",
+  "isolation",
+  "density",
+] as const;
+
 /** The help text. */
-export const HELP = `Measures Quasaur and its peers, in turn, on this machine.
+export const HELP: string = `Measures Quasaur and its peers, in turn, on this machine.
 
 Usage: deno task bench [wasm] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
 
-  --only NAME  this benchmark only (may be repeated): engine-start, cri-start, parallel, rpc, memory
-  --runs N     measure in N rounds, however long it takes (default: as many as fit into about six
-               minutes altogether); memory is read in one
-  --json FILE  write the results as JSON
+  --only NAME  this benchmark only (may be repeated):
+               ${BENCHMARKS.slice(0, 5).join(", ")},
+               ${BENCHMARKS.slice(5).join(", ")}
+  --runs N     measure in N rounds, however long it takes (default: as many as fit into about twelve
+               minutes altogether); memory is read in one; cycles and density do N hundredths of all
+               that they do otherwise
+  --json FILE  write the results and the tables of goals as JSON
   --svg FILE   draw the results as a chart
   -h, --help   print this`;
-
-/** The names of all benchmarks, in the order in which they run. */
-export const BENCHMARKS = ["engine-start", "cri-start", "parallel", "rpc", "memory"] as const;
 
 /** The name of a benchmark. */
 export type BenchmarkName = typeof BENCHMARKS[number];

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { resultChart } from "./chart.ts";
+import { isDrawn, resultChart } from "./chart.ts";
 import type { Host } from "./host.ts";
 import type { BenchOptions } from "./options.ts";
-import type { Result } from "./result.ts";
+import { goalTables } from "./goals.ts";
+import { GOAL_TABLES, type Result } from "./result.ts";
 import { resultTable } from "./table.ts";
 
 /**
@@ -24,17 +25,19 @@ export async function report(
   files: Pick<BenchOptions, "json" | "svg">,
 ): Promise<string> {
   if (files.json !== undefined) {
-    await Deno.writeTextFile(files.json, `${JSON.stringify({ host, results }, null, 2)}\n`);
+    const json = { host, goals: goalTables(results), results };
+    await Deno.writeTextFile(files.json, `${JSON.stringify(json, null, 2)}\n`);
   }
-  if (files.svg !== undefined && results.some(({ peer }) => peer !== null)) {
+  if (files.svg !== undefined && results.some(isDrawn)) {
     await Deno.writeTextFile(files.svg, await resultChart(results, host));
   }
   const judged = results.filter(({ reached }) => reached !== null);
   const reached = judged.filter((result) => result.reached).length;
   const written = [files.json, files.svg].filter((path) => path !== undefined);
   if (results.length === 0) return "Nothing was measured";
+  const tables = GOAL_TABLES.map((table) => results.filter((result) => result.table === table));
   return [
-    resultTable(results),
+    ...tables.filter((table) => table.length > 0).map(resultTable),
     `${reached} of ${judged.length} goals reached on ${host.cpu}, ${host.cores} cores`,
     ...written.length === 0 ? [] : [`Written: ${written.join(", ")}`],
   ].join("\n");

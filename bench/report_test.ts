@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { resultChart } from "./chart.ts";
+import { goalTables } from "./goals.ts";
 import type { Host } from "./host.ts";
 import { numberText } from "./number_text.ts";
 import { report } from "./report.ts";
@@ -27,6 +28,21 @@ const results: Result[] = [
     peer: "runc",
   }),
 ];
+
+/** What is compared with something that was not measured as such. */
+const guessed: Result = resultOf({
+  name: "guessed",
+  unit: "ms",
+  series: new Map([["ours", [1]], ["V8", [2]], ["slow (extrapolated)", [900]]]),
+  peer: "V8",
+});
+
+/** What has nothing to compare with. */
+const lonely: Result = resultOf({
+  name: "lonely",
+  unit: "MiB",
+  series: new Map([["ours", [1]]]),
+});
 
 const host: Host = {
   date: "2026-01-02T03:04:05.000Z",
@@ -64,18 +80,24 @@ Deno.test("resultTable() shows each result with its peers, ratios, goal and whet
   assert.deepEqual(rows[4]?.slice(-2), ["-", "-"]);
 });
 
-Deno.test("resultChart() draws every contender of what has a peer, with special characters escaped", async () => {
-  const svg = await resultChart(results, host);
+Deno.test("resultChart() draws every contender of what has a peer or a limit, with special characters escaped", async () => {
+  const svg = await resultChart([...results, lonely], host);
+  assert.ok(!svg.includes("lonely"));
   assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
   assert.match(svg, /<\/svg>\s*$/);
   for (const text of ["CRI start (ms)", "calls &amp; more (calls/s, more is better)", "no-op"]) {
     assert.ok(svg.includes(`>${text}<`), `${text} is missing`);
   }
   assert.ok(svg.includes("A &lt;fast&gt; CPU"));
-  assert.equal(svg.match(/>ours</g)?.length, 2);
-  assert.ok(!svg.includes("memory"));
+  assert.equal(svg.match(/>ours</g)?.length, 3);
+  assert.ok(svg.includes("#c92a2a"));
   assert.ok(svg.includes("#0b7285") && svg.includes("#adb5bd"));
   assert.ok(!svg.includes("NaN"));
+});
+
+Deno.test("resultChart() leaves out what was only extrapolated", async () => {
+  const svg = await resultChart([guessed], host);
+  assert.ok(svg.includes(">V8<") && !svg.includes("extrapolated"));
 });
 
 Deno.test("resultChart() of the same results is the same", async () => {
@@ -96,7 +118,12 @@ Deno.test("report() writes JSON and chart, and says how many goals are reached",
     const summary = await report(results, host, files);
     assert.match(summary, /1 of 2 goals reached on A <fast> CPU, 2 cores/);
     const json: unknown = JSON.parse(await Deno.readTextFile(files.json));
-    assert.deepEqual(json, { host, results: JSON.parse(JSON.stringify(results)) });
+    const goals = { base: goalTables(results).base, wasm: [] };
+    assert.deepEqual(json, JSON.parse(JSON.stringify({ host, goals, results })));
+    assert.deepEqual(goals.base.map(({ what, goal, reached }) => [what, goal, reached]), [
+      ["CRI start", "<= 0.25 of runc", true],
+      ["memory", "<= 70 MiB", false],
+    ]);
     assert.match(await Deno.readTextFile(files.svg), /^<svg /);
   } finally {
     await Deno.remove(directory, { recursive: true });

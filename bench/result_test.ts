@@ -16,6 +16,7 @@ const measurement: Measurement = {
 Deno.test("resultOf() has the shape that the JSON file promises", () => {
   assert.deepEqual(JSON.parse(JSON.stringify(resultOf(measurement))), {
     name: "start",
+    table: "base",
     unit: "ms",
     ours: { p50: 2, p90: 3, p99: 3, samples: 3 },
     peer: "runc",
@@ -25,6 +26,7 @@ Deno.test("resultOf() has the shape that the JSON file promises", () => {
     },
     ratio: 0.1,
     goal: "<= 2 ms; <= 1/4 of runc; <= 1.25 of no-op",
+    limit: 2,
     reached: true,
   });
 });
@@ -40,8 +42,8 @@ Deno.test("resultOf() judges nothing where nothing is promised", () => {
   const series = new Map([["ours", [5]]]);
   const result = resultOf({ name: "memory", unit: "MiB", series });
   assert.deepEqual(
-    [result.peer, result.ratio, result.goal, result.reached, result.peers],
-    [null, null, null, null, {}],
+    [result.peer, result.ratio, result.goal, result.limit, result.reached, result.peers],
+    [null, null, null, null, null, {}],
   );
 });
 
@@ -50,4 +52,19 @@ Deno.test("resultOf() refuses a measurement without our own or the peer's values
   assert.throws(() => resultOf({ ...measurement, series: withoutOurs }), /no values of "ours"/);
   const withoutPeer = new Map([["ours", [1]]]);
   assert.throws(() => resultOf({ ...measurement, series: withoutPeer }), /no values of "runc"/);
+});
+
+Deno.test("resultOf() holds the 99th percentile or a least number against a goal that says so", () => {
+  const series = new Map([["ours", [1, 1, 1, 40]]]);
+  const kill = (atMost: number) =>
+    resultOf({ name: "kill", unit: "ms", series, goals: [{ kind: "value", atMost, of: "p99" }] });
+  assert.equal(kill(20).goal, "p99 <= 20 ms");
+  assert.equal(kill(20).reached, false);
+  assert.equal(kill(40).reached, true);
+  const pods = (atLeast: number) =>
+    resultOf({ name: "pods", unit: "pods", series, goals: [{ kind: "least", atLeast }] }, "wasm");
+  assert.equal(pods(1).goal, ">= 1 pods");
+  assert.equal(pods(1).table, "wasm");
+  assert.equal(pods(1).reached, true);
+  assert.equal(pods(2).reached, false);
 });

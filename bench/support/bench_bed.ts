@@ -20,6 +20,8 @@ export interface PodContender {
   readonly name: string;
   /** The runtime handler. */
   readonly handler: string;
+  /** The annotations of its pods. */
+  readonly annotations?: Record<string, string>;
   /** The sandboxer behind the handler; missing where containerd runs the runtime itself. */
   readonly sandboxer?: string | SandboxerProgram;
   /** What its containers run. */
@@ -35,12 +37,22 @@ export const RUNC = "runc";
 const WASM_IMAGE = "quasaur.test/bench-wasm:1";
 const BUSYBOX_IMAGE = "quasaur.test/bench-busybox:1";
 
+/** The guests that the image has beside the one that it starts. */
+const OTHERS = ["hello", "spin"] as const;
+
 /** Our own wasm sandboxer. */
 export const wasmContender: PodContender = {
   name: OURS,
   handler: "quasaur-wasm",
   sandboxer: "wasm",
   container: { image: WASM_IMAGE },
+};
+
+/** Our own wasm sandboxer, with a process for each pod. */
+export const wasmProcessContender: PodContender = {
+  ...wasmContender,
+  name: "ours, a process each",
+  annotations: { "quasaur.dev/isolation": "process" },
 };
 
 /** The sandboxer that does nothing; it gets the same image and never looks at it. */
@@ -64,12 +76,19 @@ export const runcContender: PodContender = {
  * @param contenders Whose pods it shall run.
  */
 export async function startBenchBed(contenders: readonly PodContender[]): Promise<Bed> {
-  const kinds = contenders.map(({ sandboxer }) => sandboxer).filter((one) => one !== undefined);
+  const sandboxers = contenders.map(({ sandboxer }) => sandboxer);
+  const kinds = [...new Set(sandboxers.filter((one) => one !== undefined))];
   const runc = contenders.includes(runcContender);
   const bed = await Bed.start({ kinds, runc, logLevel: "info", runInMemory: true });
   try {
     const sleeper = await Deno.readFile(guestPath("sleep"));
-    await bed.containerd.importImage(wasmImage(WASM_IMAGE, sleeper));
+    const files = await Promise.all(OTHERS.map(async (name) => ({
+      kind: "file" as const,
+      path: `${name}.wasm`,
+      data: await Deno.readFile(guestPath(name)),
+      mode: 0o755,
+    })));
+    await bed.containerd.importImage(wasmImage(WASM_IMAGE, sleeper, { files }));
     if (runc) await bed.containerd.importImage(await busyboxImage(BUSYBOX_IMAGE));
     return bed;
   } catch (error) {
@@ -98,9 +117,11 @@ export async function runPods(
   contender: PodContender,
   count: number,
 ): Promise<RunningPods> {
-  const { handler, container } = contender;
+  const { container, handler, annotations = {} } = contender;
   const prepared = [];
-  for (let index = 0; index < count; index++) prepared.push(await cri.preparePod({ handler }));
+  for (let index = 0; index < count; index++) {
+    prepared.push(await cri.preparePod({ handler, annotations }));
+  }
   const begin = performance.now();
   const outcomes = await Promise.allSettled(prepared.map(async (one) => {
     const pod = await cri.runPrepared(one);

@@ -22,7 +22,6 @@ const capabilities: Capabilities = {
   updateContainer: false,
   updateSandbox: false,
   terminal: false,
-  adoptContainers: false,
 };
 
 /** Makes the driver. Its sandboxes hold nothing, so the next process can take them over as they are. */

@@ -12,6 +12,7 @@ const POLLIN = 1;
 export class PipePoll implements Disposable {
   readonly #c = Deno.dlopen("libc.so.6", {
     poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+    read: { parameters: ["i32", "buffer", "u64"], result: "i64" },
   });
 
   /**
@@ -29,6 +30,20 @@ export class PipePoll implements Disposable {
     // call returns; C writes its revents only.
     this.#c.symbols.poll(new Uint8Array(pollfd.buffer), 1n, timeoutMs);
     return (pollfd.getInt16(6, true) & POLLIN) !== 0;
+  }
+
+  /**
+   * Reads what is in a pipe. Without anything in it, and with a writer, this waits.
+   *
+   * @param fd Its read end.
+   * @param bytes Where to.
+   * @returns How many bytes; 0 at its end.
+   */
+  read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
+    // SAFETY: C writes at most as many bytes as there is room for, before the call returns.
+    const count = Number(this.#c.symbols.read(fd, bytes, BigInt(bytes.length)));
+    if (count < 0) throw new Error(`cannot read from descriptor ${fd}`);
+    return count;
   }
 
   /** Closes the C library. */

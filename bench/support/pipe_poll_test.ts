@@ -26,6 +26,9 @@ Deno.test("PipePoll waits until another process has written a byte", async () =>
   await withPipe("sleep 0.05; printf x", (fd) => {
     assert.equal(poll.waitForByte(fd, 10_000), true);
     assert.equal(poll.waitForByte(fd, 0), true);
+    const bytes = new Uint8Array(10);
+    assert.equal(poll.read(fd, bytes), 1);
+    assert.equal(bytes[0], "x".charCodeAt(0));
   });
 });
 

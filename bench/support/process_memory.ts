@@ -32,6 +32,24 @@ export async function processMemory(pid: number): Promise<ProcessMemory> {
 }
 
 /**
+ * The processes of pods that have their own: each is the parent of one that names the directory.
+ *
+ * @param directory The directory that holds the sandboxer's state.
+ */
+export async function podProcesses(directory: string): Promise<number[]> {
+  const pids = new Set<number>();
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const words = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+    if (!words.includes("quasaur-launcher\0pod\0") || !words.includes(`=${directory}/`)) continue;
+    const status = await Deno.readTextFile(`/proc/${name}/status`).catch(() => "");
+    const parent = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1] ?? 0);
+    for (const pid of [Number(name), parent]) if (pid > 1) pids.add(pid);
+  }
+  return [...pids];
+}
+
+/**
  * Reads a process's memory as if no other process of the same program ran: files that only such
  * processes map count in full. So the share does not get smaller by what else is measured or tested
  * on the machine at the same time, the benchmark itself included.

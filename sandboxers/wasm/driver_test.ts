@@ -524,8 +524,8 @@ Deno.test("200 containers leave no descriptor and no thread behind", async () =>
   await using rootfs = await guestRootfs();
   const dir = await Deno.makeTempDir({ prefix: "quasaur-fifo-" });
   for (const name of ["in", "out", "err"]) await makeFifo(`${dir}/${name}`);
-  // Somebody has the outputs open, so that nobody waits for a reader.
-  using _out = await Deno.open(`${dir}/out`, { read: true, write: true });
+  // Somebody has the outputs open and reads what is written, so that nobody waits for a reader.
+  using out = await Deno.open(`${dir}/out`, { read: true, write: true });
   using _err = await Deno.open(`${dir}/err`, { read: true, write: true });
   const stdio = {
     stdin: { kind: "path", path: `${dir}/in` },
@@ -539,6 +539,7 @@ Deno.test("200 containers leave no descriptor and no thread behind", async () =>
     const container = await pod.createContainer(spec, signal);
     const process = await container.start(signal);
     if (kill) await process.kill(9);
+    else await out.read(new Uint8Array(4_096));
     await process.exited;
     await container.delete();
     await pod.stop(0);

@@ -15,6 +15,10 @@ import type { GuestStdio } from "./stdio.ts";
 export const TRAP_STATUS = 134;
 const SIGKILL = 9;
 
+/** How long readers may take to read the last output; see {@link GuestStdio.drained}. */
+const DRAIN_LIMITS = { unopenedMs: 5_000, openedMs: 1_000 };
+/** The same for a guest that was killed: whoever did that waits for its end, not for its output. */
+const KILLED_DRAIN_LIMITS = { unopenedMs: 100, openedMs: 0 };
 /** How long the reader of stderr may take to make room for the line about a trap. */
 const TRAP_LINE_ATTEMPTS = 50;
 const TRAP_LINE_INTERVAL_MS = 10;
@@ -77,7 +81,7 @@ export class WasmProcess implements ProcessHandle {
     const exit = toExit(end, this.#signal ?? SIGKILL);
     if (end.kind === "trap") await this.#writeTrap(end.message);
     this.#over = true;
-    await this.#stdio.drained();
+    await this.#stdio.drained(end.kind === "killed" ? KILLED_DRAIN_LIMITS : DRAIN_LIMITS);
     this.#stdio[Symbol.dispose]();
     this.#guest[Symbol.dispose]();
     return exit;

@@ -29,16 +29,24 @@ export interface GuestStdio extends Disposable {
   /** Gives up the hold on stdin: the guest reads its end once all other writers are gone too. */
   closeStdin(): void;
   /**
-   * Waits until what was written to FIFOs that had no reader yet has been read, 5 seconds at most.
-   * The client may still be opening its end when the guest has ended already, and closing ours throws
-   * away what nobody has read. A reader that has opened its end loses nothing, however slow it is.
+   * Waits until what was written to FIFOs has been read. The client may still be opening its end when
+   * the guest has ended already; a client that hears of the end before it has done so (containerd)
+   * closes it, and throws away what nobody has read.
+   *
+   * @param limits How long to wait at most.
    */
-  drained(): Promise<void>;
+  drained(limits: DrainLimits): Promise<void>;
 }
 
-/** How long {@link GuestStdio.drained} waits, in milliseconds. */
-const DRAIN_TIMEOUT_MS = 5_000;
-/** Pause between two looks, doubled each time up to the second number. */
+/** How long {@link GuestStdio.drained} waits. */
+export interface DrainLimits {
+  /** For a FIFO that nobody had opened for reading when the guest was made, in milliseconds. */
+  readonly unopenedMs: number;
+  /** For one that somebody had opened, or was opening, in milliseconds. */
+  readonly openedMs: number;
+}
+
+/** Pause between two looks of {@link GuestStdio.drained}, doubled each time up to the second number. */
 const DRAIN_INTERVAL_MS = 1;
 const DRAIN_INTERVAL_MAX_MS = 32;
 
@@ -52,25 +60,33 @@ const DRAIN_INTERVAL_MAX_MS = 32;
  */
 export function openStdio(system: System, spec: StdioSpec): GuestStdio {
   using opened = new DisposableStack();
-  const stdin = openInput(system, spec.stdin, opened);
-  const unread: number[] = [];
-  const stdout = openOutput(system, "stdout", spec.stdout, opened, unread);
-  const stderr = openOutput(system, "stderr", spec.stderr, opened, unread);
+  const nullDevice = openOnce(system, opened);
+  const stdin = openInput(system, spec.stdin, opened, nullDevice);
+  const outputs: Outputs = { opened, fifos: { unopened: [], opened: [] }, nullDevice };
+  const stdout = openOutput(system, "stdout", spec.stdout, outputs);
+  const stderr = openOutput(system, "stderr", spec.stderr, outputs);
   const release = opened.move();
   return {
     stdin: stdin.fd,
     stdout,
     stderr,
     closeStdin: stdin.close,
-    drained: () => drain(system, unread),
+    drained: async ({ unopenedMs, openedMs }) => {
+      const { unopened, opened: others } = outputs.fifos;
+      await Promise.all([drain(system, unopened, unopenedMs), drain(system, others, openedMs)]);
+    },
     [Symbol.dispose]: () => release.dispose(),
   };
 }
 
-async function drain(system: System, unread: readonly number[]): Promise<void> {
-  const end = performance.now() + DRAIN_TIMEOUT_MS;
+async function drain(
+  system: System,
+  fifos: readonly number[],
+  timeoutMs: number,
+): Promise<void> {
+  const end = performance.now() + timeoutMs;
   let pauseMs = DRAIN_INTERVAL_MS;
-  while (unread.some((fd) => system.hasInput(fd)) && performance.now() < end) {
+  while (fifos.some((fd) => system.hasInput(fd)) && performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, DRAIN_INTERVAL_MAX_MS);
   }
@@ -80,9 +96,10 @@ function openInput(
   system: System,
   spec: StreamSpec,
   opened: DisposableStack,
+  nullDevice: () => number,
 ): { readonly fd: number; readonly close: () => void } {
   if (spec.kind !== "path") {
-    return { fd: openOther(system, "stdin", spec, opened), close: () => undefined };
+    return { fd: openOther(system, "stdin", spec, nullDevice), close: () => undefined };
   }
   const fd = openPath(system, "stdin", spec.path, OPEN.readOnly, opened);
   if (system.status(fd).kind !== "fifo") return { fd, close: () => undefined };
@@ -92,22 +109,32 @@ function openInput(
   return { fd, close: () => writer.dispose() };
 }
 
-/** Opens an output; a FIFO that nobody reads yet goes into `unread`. */
+/** What {@link openOutput} works with. */
+interface Outputs {
+  /** Owns what is opened. */
+  readonly opened: DisposableStack;
+  /** Takes FIFOs, by whether somebody had opened them for reading. */
+  readonly fifos: { readonly unopened: number[]; readonly opened: number[] };
+  /** See {@link openOnce}. */
+  readonly nullDevice: () => number;
+}
+
+/** Opens an output; a FIFO goes into `fifos`. */
 function openOutput(
   system: System,
   name: StreamName,
   spec: StreamSpec,
-  opened: DisposableStack,
-  unread: number[],
+  { opened, fifos, nullDevice }: Outputs,
 ): number {
-  if (spec.kind !== "path") return openOther(system, name, spec, opened);
+  if (spec.kind !== "path") return openOther(system, name, spec, nullDevice);
   // Only this way of opening tells: it fails where a FIFO has no reader. It is closed after the
   // other is open, so that a reader never sees the last writer go.
   const flags = OPEN.writeOnly | OPEN.nonblocking | OPEN.noTerminal;
   const probe = system.openAt(AT_FDCWD, spec.path, flags, 0);
   try {
     const fd = openPath(system, name, spec.path, OPEN.readWrite | OPEN.append, opened);
-    if (probe === -ERRNO.ENXIO) unread.push(fd);
+    if (probe === -ERRNO.ENXIO) fifos.unopened.push(fd);
+    else if (system.status(fd).kind === "fifo") fifos.opened.push(fd);
     return fd;
   } finally {
     if (probe >= 0) system.close(probe);
@@ -132,19 +159,25 @@ function openPath(
   return fd;
 }
 
+/** Opens the null device when it is asked for, once for all streams of a guest. */
+function openOnce(system: System, opened: DisposableStack): () => number {
+  let fd: number | undefined;
+  return () => {
+    if (fd !== undefined) return fd;
+    fd = system.open("/dev/null", OPEN.readWrite, "the null device");
+    opened.adopt(fd, (open) => system.close(open));
+    return fd;
+  };
+}
+
 /** The null device, or a descriptor of the caller, which stays the caller's. */
 function openOther(
   system: System,
   name: StreamName,
   spec: Exclude<StreamSpec, { kind: "path" }>,
-  opened: DisposableStack,
+  nullDevice: () => number,
 ): number {
-  if (spec.kind === "null") {
-    const fd = system.openAt(AT_FDCWD, "/dev/null", OPEN.readWrite, 0);
-    if (fd < 0) throw new SandboxError("Internal", `cannot open /dev/null for ${name}`);
-    opened.adopt(fd, (open) => system.close(open));
-    return fd;
-  }
+  if (spec.kind === "null") return nullDevice();
   if (!system.isOpen(spec.fd)) {
     throw new SandboxError(
       "InvalidArgument",

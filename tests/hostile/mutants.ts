@@ -3,15 +3,19 @@
  * beside it looks whether that process survives. Prints how far it is, and at the end one line of
  * JSON: {@link MutantReport}.
  *
- * Arguments: seed, first number, how many.
+ * Arguments: seed, first number, how many; and where they are to run compiled, a directory for that.
  *
  * @module
  */
 
 import { Random } from "../../sandboxers/lifecycle/testing/random.ts";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
-import { engine, guestBytes, system } from "../../sandboxers/wasm/fixture.ts";
+import type { CompiledCache } from "../../sandboxers/wasm/compiled/cache.ts";
+import { openEngineCache } from "../../sandboxers/wasm/compiled/open.ts";
+import { WasmEdgeEngine } from "../../sandboxers/wasm/wasmedge/engine.ts";
+import { type GuestName, GUESTS_BUILD_DIR } from "../guests/build.ts";
 import { OPEN } from "../../sandboxers/wasm/native/syscalls.ts";
+import { waitFor } from "../support/wait.ts";
 import { deepRecursion, memoryBomb, mutualRecursion, wideRecursion } from "./modules.ts";
 
 /** What became of the modules. */
@@ -24,6 +28,8 @@ export interface MutantReport {
   readonly trapped: number;
   /** Still ran when their time was over. */
   readonly killed: number;
+  /** Of those that ran, how many ran compiled code. */
+  readonly compiled: number;
   /** Refused with something else than `InvalidArgument`: a few examples. */
   readonly strange: readonly string[];
   /** Descriptors and threads that are there at the end and were not at the beginning. */
@@ -34,6 +40,8 @@ export interface MutantReport {
 const RUN_MS = 30;
 /** How many run at once. */
 const AT_ONCE = 16;
+/** How long a module may take to be compiled, those before it included, in milliseconds. */
+const COMPILE_TIMEOUT_MS = 60_000;
 /** How many run before it is counted what this process holds. */
 const WARM_UP = 200;
 /** How long threads may take to be gone, in milliseconds. */
@@ -44,11 +52,15 @@ const MIB = 1 << 20;
 /** Where damage is most interesting: the sections before the code. */
 const HEAD_BYTES = 256;
 
+/** Guests that are damaged; to compile one takes a moment, so there it is the small ones. */
+const GUESTS: readonly GuestName[] = ["args", "fs", "memory", "race"];
+const SMALL_GUESTS: readonly GuestName[] = ["cat", "hello", "spin", "trap"];
+
 /** The modules that are damaged. */
-async function originals(): Promise<Uint8Array<ArrayBuffer>[]> {
-  const names = ["hello", "args", "cat", "fs", "memory", "race", "spin", "trap"] as const;
+async function originals(small: boolean): Promise<Uint8Array<ArrayBuffer>[]> {
+  const names = small ? SMALL_GUESTS : [...SMALL_GUESTS, ...GUESTS];
   return [
-    ...await Promise.all(names.map(guestBytes)),
+    ...await Promise.all(names.map((name) => Deno.readFile(`${GUESTS_BUILD_DIR}/${name}.wasm`))),
     deepRecursion(),
     mutualRecursion(),
     wideRecursion(),
@@ -127,45 +139,33 @@ function joined(head: Uint8Array, tail: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-type Outcome = "refused" | "exited" | "trapped" | "killed";
-
-/** Loads and runs a module, for a moment at most. */
-async function run(bytes: Uint8Array<ArrayBuffer>, nowhere: number): Promise<Outcome> {
-  using module = await engine.load(bytes);
-  using guest = await engine.instantiate(module, {
-    args: ["mutant"],
-    env: [],
-    preopens: [],
-    stdin: nowhere,
-    stdout: nowhere,
-    stderr: nowhere,
-    memoryLimitBytes: 16 * MIB,
-    engineBytesMax: 64 * MIB,
-    descriptorsMax: 64,
-  });
-  await guest.start({ name: "mutant", steps: [] });
-  const timer = setTimeout(() => guest.kill(), RUN_MS);
-  const end = await guest.ended;
-  clearTimeout(timer);
-  return end.kind === "exit" ? "exited" : end.kind === "trap" ? "trapped" : "killed";
-}
-
 /** What this process holds. */
 function holds(): number {
   return [...Deno.readDirSync("/proc/self/fd"), ...Deno.readDirSync("/proc/self/task")].length;
 }
 
+type Outcome = "refused" | "exited" | "trapped" | "killed";
+
 /** Runs numbered modules, several at once, and counts what becomes of them. */
 class Trial {
-  readonly tally = { refused: 0, exited: 0, trapped: 0, killed: 0 };
+  readonly tally = { refused: 0, exited: 0, trapped: 0, killed: 0, compiled: 0 };
   readonly strange: string[] = [];
   readonly #modules: readonly Uint8Array<ArrayBuffer>[];
   readonly #seed: number;
-  readonly #nowhere = system.open("/dev/null", OPEN.readWrite, "the null device");
+  readonly #cache: CompiledCache | undefined;
+  readonly #engine: WasmEdgeEngine;
+  readonly #nowhere: number;
 
-  constructor(modules: readonly Uint8Array<ArrayBuffer>[], seed: number) {
+  constructor(
+    modules: readonly Uint8Array<ArrayBuffer>[],
+    seed: number,
+    cache: CompiledCache | undefined,
+  ) {
     this.#modules = modules;
     this.#seed = seed;
+    this.#cache = cache;
+    this.#engine = new WasmEdgeEngine(cache === undefined ? {} : { compiled: cache });
+    this.#nowhere = this.#engine.system.open("/dev/null", OPEN.readWrite, "the null device");
   }
 
   /** Runs the modules from one number to before another. */
@@ -184,7 +184,7 @@ class Trial {
   async #one(number: number): Promise<void> {
     const bytes = mutant(new Random(this.#seed * 1_000_003 + number), this.#modules);
     try {
-      this.tally[await run(bytes, this.#nowhere)]++;
+      this.tally[await this.#runOnce(bytes)]++;
     } catch (error) {
       this.tally.refused++;
       const { code, message } = SandboxError.from(error);
@@ -192,15 +192,49 @@ class Trial {
       if (!usual && this.strange.length < 5) this.strange.push(`${number}: ${code}: ${message}`);
     }
   }
+
+  /** Loads a module, which has it compiled where the engine takes it, and waits for that. */
+  async #compile(bytes: Uint8Array<ArrayBuffer>, cache: CompiledCache): Promise<void> {
+    using interpreted = await this.#engine.load(bytes);
+    const { digest } = interpreted;
+    await waitFor("a compile to end", () => cache.state(digest) !== "compiling", {
+      timeoutMs: COMPILE_TIMEOUT_MS,
+    });
+  }
+
+  /** Loads and runs a module, for a moment at most. */
+  async #runOnce(bytes: Uint8Array<ArrayBuffer>): Promise<Outcome> {
+    if (this.#cache !== undefined) await this.#compile(bytes, this.#cache);
+    using module = await this.#engine.load(bytes);
+    using guest = await this.#engine.instantiate(module, {
+      args: ["mutant"],
+      env: [],
+      preopens: [],
+      stdin: this.#nowhere,
+      stdout: this.#nowhere,
+      stderr: this.#nowhere,
+      memoryLimitBytes: 16 * MIB,
+      engineBytesMax: 64 * MIB,
+      descriptorsMax: 64,
+    });
+    await guest.start({ name: "mutant", steps: [] });
+    if (module.compiled) this.tally.compiled++;
+    const timer = setTimeout(() => guest.kill(), RUN_MS);
+    const end = await guest.ended;
+    clearTimeout(timer);
+    return end.kind === "exit" ? "exited" : end.kind === "trap" ? "trapped" : "killed";
+  }
 }
 
 function tell(line: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 }
 
-async function main([seed, from, count]: readonly string[]): Promise<void> {
+async function main([seed, from, count, cacheDirectory]: readonly string[]): Promise<void> {
   const [first, end] = [Number(from), Number(from) + Number(count)];
-  const trial = new Trial(await originals(), Number(seed));
+  const cache = cacheDirectory === undefined ? undefined : await openEngineCache(cacheDirectory);
+  const modules = await originals(cache !== undefined);
+  const trial = new Trial(modules, Number(seed), cache);
   const warm = Math.min(first + WARM_UP, end);
   await trial.run(first, warm);
   const before = holds();

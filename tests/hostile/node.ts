@@ -197,6 +197,7 @@ export class HostileNode implements AsyncDisposable {
     await waitFor("everything to be gone", async () => {
       const found = leaks(baseline.things, await this.#look());
       const grownBytes = await anonymousBytes(this.pid) - baseline.memoryBytes;
+      for (const words of await this.#podProcesses()) found.push(`process: ${words}`);
       if (grownBytes > slackBytes) found.push(`memory: ${grownBytes} bytes more`);
       if (found.length > 0) throw new Error(found.join("\n"));
       return true;
@@ -284,6 +285,17 @@ export class HostileNode implements AsyncDisposable {
       assert.equal(inside, isolation === "thread", "whether guests are threads of the sandboxer");
       return maps.includes(this.#sandboxer.paths.cacheDirectory) === (engine === "compiled");
     }, { timeoutMs: SETTLE_TIMEOUT_MS });
+  }
+
+  /** The processes that were started for pods of this node: each names its directory. */
+  async #podProcesses(): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { name } of Deno.readDir("/proc")) {
+      if (!/^\d+$/.test(name) || Number(name) === this.pid) continue;
+      const words = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+      if (words.includes(this.directory)) found.push(words.replaceAll("\0", " ").slice(0, 200));
+    }
+    return found;
   }
 
   async #look(): Promise<Snapshot> {

@@ -21,6 +21,8 @@ const PARSE_INLINE_BYTES_MAX = 65_536;
 const LIST_MAX = 1_000_000;
 /** Unknown imports that a refusal names. */
 const NAMED_MAX = 8;
+/** Characters of each of them: a name may be as long as the file. */
+const NAME_LENGTH_MAX = 100;
 
 /** WasmEdge_ExternalType. */
 const EXTERNAL_FUNCTION = 0;
@@ -230,7 +232,9 @@ async function validate(
 }
 
 function importRefusal(unknown: readonly string[]): SandboxError {
-  const named = unknown.slice(0, NAMED_MAX).join(", ");
+  const named = unknown.slice(0, NAMED_MAX)
+    .map((name) => name.length > NAME_LENGTH_MAX ? `${name.slice(0, NAME_LENGTH_MAX)}...` : name)
+    .join(", ");
   const more = unknown.length > NAMED_MAX ? ` and ${unknown.length - NAMED_MAX} more` : "";
   return refusal(`it imports what is not there: ${named}${more}: only ${WASI_MODULE} is provided`);
 }

@@ -17,7 +17,8 @@ import { WasmEdgeModule } from "./module.ts";
 
 /** Unused modules that are kept for the next guest. */
 const IDLE_MODULES_MAX = 64;
-const IDLE_MODULE_BYTES_MAX = 67_108_864;
+/** Size of their files; in memory it is some 14 times as much, 35 times for odd ones. */
+const IDLE_MODULE_BYTES_MAX = 16_777_216;
 
 /** Compiled code and what it needs to run. */
 export interface CompiledMode {
