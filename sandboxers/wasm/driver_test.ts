@@ -533,13 +533,20 @@ Deno.test("200 containers leave no descriptor and no thread behind", async () =>
     stderr: { kind: "path", path: `${dir}/err` },
     terminal: false,
   } as const;
+  const readLine = async (line: string) => {
+    const bytes = new Uint8Array(4_096);
+    let text = "";
+    while (!text.endsWith(`${line}\n`)) {
+      text += new TextDecoder().decode(bytes.subarray(0, await out.read(bytes) ?? 0));
+    }
+  };
   const cycle = async (program: string, kill: boolean) => {
     const pod = await driver.start(sandboxSpec(), signal);
     const spec = containerSpec(rootfs.path, [program], { stdio });
     const container = await pod.createContainer(spec, signal);
     const process = await container.start(signal);
     if (kill) await process.kill(9);
-    else await out.read(new Uint8Array(4_096));
+    else await readLine("hello from wasm");
     await process.exited;
     await container.delete();
     await pod.stop(0);
