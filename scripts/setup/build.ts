@@ -6,6 +6,8 @@
  */
 
 import { buildNative, lacksEngine } from "../../sandboxers/wasm/native/build.ts";
+import { LAUNCHER_FILE } from "../../sandboxers/wasm/native/launcher_file.ts";
+import { LIBRARY_FILE } from "../../sandboxers/wasm/native/library_file.ts";
 import { buildGuests } from "../../tests/guests/build.ts";
 import { REPOSITORY } from "../../tests/support/permissions.ts";
 
@@ -35,6 +37,7 @@ const RUNTIMES = ["wasm", "wasm-process"];
 export const nativeHelper: BuildStep = {
   title: "native helper of the wasm sandboxer",
   isStale: async () =>
+    !await areThere(NATIVE_DIRECTORY, [LIBRARY_FILE, LAUNCHER_FILE]) ||
     await isOlder(
       NATIVE_DIRECTORY,
       `${REPOSITORY}/sandboxers/wasm/native`,
