@@ -49,7 +49,7 @@ export type KindFlags = Readonly<Record<string, KindFlag<unknown>>>;
 export type KindValues<F extends KindFlags> = { readonly [K in keyof F]: ReturnType<F[K]["read"]> };
 
 /** For a kind without flags of its own. */
-export const NO_KIND_FLAGS = {} as const satisfies KindFlags;
+export const NO_KIND_FLAGS: Readonly<Record<never, never>> = {};
 
 /** What to do after reading the command line: run, or print something and be done. */
 export type FlagsOutcome<F extends KindFlags = typeof NO_KIND_FLAGS> =

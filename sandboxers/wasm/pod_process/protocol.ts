@@ -65,20 +65,33 @@ export type Request =
 
 /** What each call answers. */
 export interface Answers {
+  /** Nothing: it is there. */
   readonly "create-container": null;
   /** The thread id. */
   readonly start: number;
+  /** The thread id. */
   readonly exec: number;
+  /** Nothing: it was sent. */
   readonly kill: null;
+  /** Nothing: it is closed. */
   readonly "close-stdin": null;
+  /** Nothing: it is frozen. */
   readonly pause: null;
+  /** Nothing: it is thawed. */
   readonly resume: null;
+  /** Thread ids. */
   readonly pids: readonly number[];
+  /** What the container uses. */
   readonly stats: Stats;
+  /** Nothing: it is gone. */
   readonly delete: null;
+  /** Nothing: the limits hold. */
   readonly update: null;
+  /** Nothing: the limits hold. */
   readonly "update-sandbox": null;
+  /** What all containers use. */
   readonly "sandbox-stats": Stats;
+  /** Nothing: no guest runs any more. */
   readonly stop: null;
 }
 
