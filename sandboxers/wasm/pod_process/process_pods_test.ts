@@ -203,9 +203,10 @@ Deno.test("containers leave no descriptor and no thread behind in the pod's proc
     await run(pod, rootfs.path, ["/hello.wasm"]);
     await assert.rejects(run(pod, rootfs.path, ["/nothing.wasm"]));
   }
-  await until("as few descriptors and threads as before", () => {
+  await until("about as few descriptors and threads as before", () => {
     const after = count();
-    return after.fds <= before.fds && after.threads <= before.threads + 1;
+    // The runtime may make a few of its own at any time; 60 containers would leave far more.
+    return after.fds < before.fds + 10 && after.threads < before.threads + 10;
   });
   await pod.stop(0);
 });
