@@ -55,6 +55,18 @@ async function world(more: Partial<ProcessPodsOptions> = {}) {
   };
 }
 
+/** Waits until a process has ended and whoever started it has taken note of that. */
+async function untilGone(pid: number): Promise<void> {
+  await until(`process ${pid} to be gone`, () => {
+    try {
+      Deno.statSync(`/proc/${pid}`);
+      return false;
+    } catch (error) {
+      return error instanceof Deno.errors.NotFound;
+    }
+  });
+}
+
 /** Specs with ids that no other test has: they name cgroups of the host. */
 function podSpec(more: Partial<SandboxSpec> = {}): SandboxSpec {
   return sandboxSpec({ id: `test-${crypto.randomUUID().slice(0, 8)}`, ...more });
@@ -117,7 +129,7 @@ Deno.test("a container runs in the pod's process: output, exit code, statistics,
   await pod.stop(0);
   assert.deepEqual(await pod.exited.then(({ status, reason }) => [status, reason]), [0, "exited"]);
   assert.deepEqual(await it.left(), []);
-  await assert.rejects(Deno.stat(`/proc/${pod.pid}`), Deno.errors.NotFound);
+  await untilGone(pod.pid);
 });
 
 Deno.test("limits change while it runs, of the pod's memory too, and a container can be frozen", async () => {
