@@ -244,7 +244,8 @@ function testFiles(test: Test, engine: TestedEngine): void {
         .split(" ");
     const { stdout } = await runGuest(engine, await guestBytes("fs"), { args, preopens });
     const [first, second, ...rest] = stdout.split("\n");
-    assert.match(`${first} ${second}`, /^preopen \/ preopen \/?data$/);
+    // WasmEdge gives its directories in an order of its own; "/" sorts first in any case.
+    assert.match([first, second].sort().join(" "), /^preopen \/ preopen \/?data$/);
     assert.deepEqual(rest, [
       "read /a: from the root",
       "write /data/b: ok",
