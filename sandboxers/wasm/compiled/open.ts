@@ -8,7 +8,7 @@ import type { Log } from "../../log.ts";
 import { DEFAULT_LIBRARY_PATH } from "../native/library.ts";
 import { System } from "../native/system.ts";
 import { COMPILE_OPTIONS } from "../wasmedge/compile_options.ts";
-import { sha256 } from "../wasmedge/digest.ts";
+import { sha256 } from "../digest.ts";
 import { KEEPER_MODULE } from "../wasmedge/keeper.ts";
 import { WasmEdgeLibrary } from "../wasmedge/library.ts";
 import { CompiledCache } from "./cache.ts";

@@ -7,7 +7,7 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Engine } from "../engine.ts";
 import { checkModule } from "../module_sections.ts";
-import { sha256 } from "../wasmedge/digest.ts";
+import { sha256 } from "../digest.ts";
 import { KEEPER_MODULE } from "../wasmedge/keeper.ts";
 import type { CompiledCache, CompileResult } from "./cache.ts";
 

@@ -11,7 +11,7 @@ import type { CompiledModules } from "../compiled_modules.ts";
 import { AT_FDCWD, OPEN } from "../native/syscalls.ts";
 import type { System } from "../native/system.ts";
 import { loadProgram, openRootfs } from "../rootfs.ts";
-import { sha256 } from "../wasmedge/digest.ts";
+import { sha256 } from "../digest.ts";
 
 /** Most wishes that wait while one is looked into. */
 const WAITING_MAX = 64;

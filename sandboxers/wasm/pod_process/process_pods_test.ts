@@ -19,7 +19,7 @@ import {
 } from "../fixture.ts";
 import { createLog } from "../../log.ts";
 import { DEFAULT_LAUNCHER_PATH } from "../native/launcher_file.ts";
-import { sha256 } from "../wasmedge/digest.ts";
+import { sha256 } from "../digest.ts";
 import { encodeFrame } from "./frames.ts";
 import { encodeHello, PROTOCOL_VERSION, SOCKET_FILE } from "./hello.ts";
 import { RUNTIME_BYTES } from "./pod_cgroups.ts";

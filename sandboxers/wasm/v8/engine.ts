@@ -6,9 +6,10 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { SandboxError } from "../../lifecycle/errors.ts";
+import { sha256 } from "../digest.ts";
 import type { Engine, EngineGuest, EngineModule, EngineStats, GuestOptions } from "../engine.ts";
+import { GuestCount } from "../guest_count.ts";
 import { ModuleCache } from "../module_cache.ts";
 import { DEFAULT_LIBRARY_PATH } from "../native/library.ts";
 import { System } from "../native/system.ts";
@@ -49,10 +50,9 @@ export class V8Engine implements Engine {
     idleBytesMax: IDLE_MODULE_BYTES_MAX,
   });
   readonly #references = new WeakMap<EngineModule, V8Module>();
-  readonly #guestsMax: number;
+  readonly #guests: GuestCount;
   /** Threads that are on their way out. */
   readonly #leaving = new Set<Promise<void>>();
-  #guests = 0;
 
   /**
    * Opens the engine.
@@ -65,7 +65,7 @@ export class V8Engine implements Engine {
     const system = new System(libraryPath);
     const threads = new ThreadControl(libraryPath);
     this.#context = { libraryPath, system, threads, guestNice };
-    this.#guestsMax = options.guestsMax ?? GUESTS_MAX;
+    this.#guests = new GuestCount(options.guestsMax ?? GUESTS_MAX);
   }
 
   /** System calls through the guest library. */
@@ -75,7 +75,7 @@ export class V8Engine implements Engine {
 
   /** Compiles and checks a module, or finds it in the cache. */
   async load(bytes: Uint8Array<ArrayBuffer>): Promise<EngineModule> {
-    const digest = createHash("sha256").update(bytes).digest("hex");
+    const digest = await sha256(bytes);
     const reference = await this.#modules.acquire(
       digest,
       bytes.length,
@@ -96,23 +96,17 @@ export class V8Engine implements Engine {
     if (shared === undefined) {
       throw new SandboxError("Internal", "cannot make a guest of another engine's module");
     }
-    if (this.#guests >= this.#guestsMax) {
-      throw new SandboxError(
-        "ResourceExhausted",
-        `cannot make one more wasm guest: this sandboxer has ${this.#guests}, the most it may have`,
-      );
-    }
-    this.#guests++;
+    this.#guests.take();
     try {
       const compiled = await shared.withLimit(options.memoryLimitBytes);
       const guest: V8Guest = V8Guest.create(this.#context, compiled, options, () => {
-        this.#guests--;
+        this.#guests.give();
         const leaving = guest.gone.finally(() => this.#leaving.delete(leaving));
         this.#leaving.add(leaving);
       });
       return guest;
     } catch (error) {
-      this.#guests--;
+      this.#guests.give();
       throw error;
     }
   }
@@ -120,8 +114,8 @@ export class V8Engine implements Engine {
   /** Guests and modules in memory. */
   stats(): EngineStats {
     return {
-      guests: this.#guests,
-      guestsMax: this.#guestsMax,
+      guests: this.#guests.count,
+      guestsMax: this.#guests.max,
       modules: this.#modules.size,
       moduleBytes: this.#modules.bytes,
       compiledModules: this.#modules.size,

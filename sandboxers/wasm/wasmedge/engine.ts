@@ -8,6 +8,7 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { CompiledModules } from "../compiled_modules.ts";
 import type { Engine, EngineGuest, EngineModule, EngineStats, GuestOptions } from "../engine.ts";
+import { GuestCount } from "../guest_count.ts";
 import { DEFAULT_LIBRARY_PATH } from "../native/library.ts";
 import { System } from "../native/system.ts";
 import { GuestThreads } from "../native/threads.ts";
@@ -56,8 +57,7 @@ export class WasmEdgeEngine implements Engine {
   readonly #modules: ModuleLoader;
   readonly #keeper: Keeper | undefined;
   readonly #references = new WeakMap<EngineModule, WasmEdgeModule>();
-  readonly #guestsMax: number;
-  #guests = 0;
+  readonly #guests: GuestCount;
   #guestsSinceTrim = 0;
   #trim: Promise<void> | undefined;
 
@@ -82,7 +82,7 @@ export class WasmEdgeEngine implements Engine {
       library,
       code && this.#keeper && { code, keeper: this.#keeper },
     );
-    this.#guestsMax = options.guestsMax ?? GUESTS_MAX;
+    this.#guests = new GuestCount(options.guestsMax ?? GUESTS_MAX);
     this.version = library.version;
   }
 
@@ -108,17 +108,11 @@ export class WasmEdgeEngine implements Engine {
     if (shared === undefined) {
       throw new SandboxError("Internal", "cannot make a guest of another engine's module");
     }
-    if (this.#guests >= this.#guestsMax) {
-      throw new SandboxError(
-        "ResourceExhausted",
-        `cannot make one more wasm guest: this sandboxer has ${this.#guests}, the most it may have`,
-      );
-    }
-    this.#guests++;
+    this.#guests.take();
     try {
       return await WasmEdgeGuest.create(this.#context, shared, options, () => this.#onGuestGone());
     } catch (error) {
-      this.#guests--;
+      this.#guests.give();
       throw error;
     }
   }
@@ -126,8 +120,8 @@ export class WasmEdgeEngine implements Engine {
   /** Guests and modules in memory. */
   stats(): EngineStats {
     return {
-      guests: this.#guests,
-      guestsMax: this.#guestsMax,
+      guests: this.#guests.count,
+      guestsMax: this.#guests.max,
       ...this.#modules.stats(),
     };
   }
@@ -165,7 +159,7 @@ export class WasmEdgeEngine implements Engine {
   }
 
   #onGuestGone(): void {
-    this.#guests--;
+    this.#guests.give();
     this.#guestsSinceTrim++;
     this.#trimIfDue();
   }

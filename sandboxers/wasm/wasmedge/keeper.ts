@@ -10,7 +10,7 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { checkModule } from "../module_sections.ts";
-import { sha256Now } from "./digest.ts";
+import { sha256Now } from "../digest.ts";
 import type { CompiledCode } from "./compiled_code.ts";
 import { type GuestContext, WasmEdgeGuest } from "./instance.ts";
 import type { WasmEdgeModule } from "./module.ts";

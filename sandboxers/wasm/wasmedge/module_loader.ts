@@ -10,7 +10,7 @@ import { assertModuleHeader } from "../module_bytes.ts";
 import { ModuleCache } from "../module_cache.ts";
 import { type CheckedModule, checkModule, type ModuleShape } from "../module_sections.ts";
 import type { CompiledCode } from "./compiled_code.ts";
-import { sha256 } from "./digest.ts";
+import { sha256 } from "../digest.ts";
 import type { Keeper } from "./keeper.ts";
 import type { WasmEdgeLibrary } from "./library.ts";
 import { WasmEdgeModule } from "./module.ts";
