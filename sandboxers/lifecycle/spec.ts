@@ -14,10 +14,16 @@ export type Json =
   | readonly Json[]
   | { readonly [key: string]: Json };
 
-/** Where a sandbox's network lives: the host's own, or a network namespace that CNI has set up. */
+/**
+ * Where a sandbox's network lives: the host's own; a network namespace that CNI has set up; nowhere,
+ * but for its loopback; or behind the address translation of a plain user's program. Not every kind
+ * of sandbox has all of them.
+ */
 export type NetworkSpec =
   | { readonly kind: "host" }
-  | { readonly kind: "namespace"; readonly path: string };
+  | { readonly kind: "namespace"; readonly path: string }
+  | { readonly kind: "none" }
+  | { readonly kind: "user" };
 
 /** DNS settings of a pod, as kubelet computed them. */
 export interface DnsSpec {

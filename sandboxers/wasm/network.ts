@@ -31,6 +31,12 @@ export interface PodNetwork extends Disposable {
  */
 export function openNetwork(system: System, network: NetworkSpec): PodNetwork {
   if (network.kind === "host") return { steps: [], [Symbol.dispose]: () => undefined };
+  if (network.kind !== "namespace") {
+    throw new SandboxError(
+      "InvalidArgument",
+      `cannot open network "${network.kind}": expected "host" or "namespace" for wasm`,
+    );
+  }
   const { path } = network;
   const action = `cannot open the network namespace "${path}"`;
   const fd = system.openAt(AT_FDCWD, path, OPEN.readOnly | OPEN.nonblocking, 0);

@@ -12,31 +12,28 @@ import { leaks, type Snapshot, snapshot } from "../support/leaks.ts";
 import { waitFor } from "../support/wait.ts";
 import type { Target } from "./target.ts";
 
-/** How many pods run at once. */
-const PODS = 50;
-
 /** How many containers of one pod write at once. */
 const WRITERS = 20;
 
 /** Registers the cases. */
 export function loadCases(target: Target, test: RegisterBedTest): void {
-  const { handler, image, path, greeting } = target;
+  const { handler, image, path, greeting, podsAtOnce } = target;
 
   /** Runs a pod with a container to its end, and removes it. */
   async function wholeLife(cri: Cri, index: number): Promise<void> {
-    const network = index % 5 === 0 ? "pod" : "host";
+    const network = index % 5 === 0 ? "pod" : cri.network;
     await using pod = await cri.runPod({ handler, network });
     const finished = await pod.runContainer({ image, command: [path("hello")] }, 60_000);
     assert.equal(finished.exitCode, 0);
     assert.deepEqual(finished.stdout, [greeting]);
   }
 
-  test(`${PODS} pods run at once, and nothing of them is left`, async ({ bed, cri }) => {
+  test(`${podsAtOnce} pods run at once, and nothing of them is left`, async ({ bed, cri }) => {
     // The first pod of a sandboxer brings things that stay, such as its libraries.
     await wholeLife(cri, 0);
     await wholeLife(cri, 1);
     const before = await look(bed, target);
-    await Promise.all(Array.from({ length: PODS }, (_, index) => wholeLife(cri, index)));
+    await Promise.all(Array.from({ length: podsAtOnce }, (_, index) => wholeLife(cri, index)));
     await waitFor("everything to be gone", async () => {
       const found = leaks(before, await look(bed, target));
       if (found.length > 0) throw new Error(found.join("\n"));

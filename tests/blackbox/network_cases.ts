@@ -16,7 +16,8 @@ function answer(hostname: string, port: number): Promise<string> {
 }
 
 /** Registers the cases. */
-export function networkCases({ handler, image, path }: Target, test: RegisterBedTest): void {
+export function networkCases(target: Target, test: RegisterBedTest): void {
+  const { handler, image, path, abilities } = target;
   const server = (port: number, id: string) => ({
     image,
     command: [path("server")],
@@ -24,15 +25,23 @@ export function networkCases({ handler, image, path }: Target, test: RegisterBed
     env: { ID: id },
   });
 
-  test("a server in a pod on the host's network answers at the host's address", async ({ cri }) => {
-    const port = freePort();
-    await using pod = await cri.runPod({ handler, network: "host" });
-    const container = await pod.startContainer(server(port, "host"));
-    await container.printed(`listening on ${port}`);
-    assert.equal(await answer("127.0.0.1", port), "hello from host\n");
-    await container.stop(0);
-    await assert.rejects(httpGet("127.0.0.1", port));
-  });
+  if (abilities.hostNetwork) {
+    test("a server in a pod on the host's network answers at the host's address", async ({ cri }) => {
+      const port = freePort();
+      await using pod = await cri.runPod({ handler, network: "host" });
+      const container = await pod.startContainer(server(port, "host"));
+      await container.printed(`listening on ${port}`);
+      assert.equal(await answer("127.0.0.1", port), "hello from host\n");
+      await container.stop(0);
+      await assert.rejects(httpGet("127.0.0.1", port));
+    });
+  } else {
+    test("a pod on the host's network is refused with a clear message", async ({ cri }) => {
+      await assert.rejects(cri.runPod({ handler, network: "host" }), /host's? network/i);
+      await using pod = await cri.runPod({ handler });
+      await pod.runContainer({ image, command: [path("hello")] });
+    });
+  }
 
   test("a server in a pod of its own answers at the pod's address and nowhere else", async ({ cri }) => {
     const port = freePort();

@@ -67,7 +67,10 @@ export const runcTarget: Target = {
   },
   path: (program) => `/${program}`,
   greeting: "hello from runc",
+  podsAtOnce: 50,
   abilities: {
+    hostNetwork: true,
+    shell: true,
     workingDirectory: true,
     exec: true,
     terminal: true,

@@ -13,7 +13,9 @@ import { networkCases } from "./network_cases.ts";
 import { processCases } from "./process_cases.ts";
 import { refusalCases } from "./refusal_cases.ts";
 import { resourceCases } from "./resource_cases.ts";
+import { securityCases } from "./security_cases.ts";
 import type { Target } from "./target.ts";
+import { terminalCases } from "./terminal_cases.ts";
 
 /**
  * Registers the tests for one kind of sandbox.
@@ -23,11 +25,17 @@ import type { Target } from "./target.ts";
  */
 export function blackBoxSuite(target: Target): RegisterBedTest {
   const register = bedTests(target.bed, (bed) => target.importImages(bed));
-  const test: RegisterBedTest = (name, body) => register(`${target.name}: ${name}`, body);
+  const test: RegisterBedTest = (name, body) =>
+    register(`${target.name}: ${name}`, (context) => {
+      if (!target.abilities.hostNetwork) context.cri.network = "pod";
+      return body(context);
+    });
   lifecycleCases(target, test);
   processCases(target, test);
   fileCases(target, test);
   networkCases(target, test);
+  terminalCases(target, test);
+  securityCases(target, test);
   resourceCases(target, test);
   refusalCases(target, test);
   loadCases(target, test);

@@ -61,8 +61,14 @@ export interface Target {
   path(program: Program): string;
   /** The one line that `hello` prints. */
   readonly greeting: string;
+  /** How many pods run at once in the test of many. */
+  readonly podsAtOnce: number;
   /** What it can do beyond what every kind can. */
   readonly abilities: {
+    /** Pods on the host's network. */
+    readonly hostNetwork: boolean;
+    /** Whether its programs are those of an ordinary Linux image, with a shell. */
+    readonly shell: boolean;
     /** Relative paths that start at the container's working directory. */
     readonly workingDirectory: boolean;
     /** More processes in a running container. */

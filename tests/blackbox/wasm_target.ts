@@ -38,7 +38,10 @@ export const wasmTarget: Target = {
   path: (program) => `/${program}.wasm`,
   // WASI has no working directory: a guest learns it from PWD.
   greeting: "hello from wasm",
+  podsAtOnce: 50,
   abilities: {
+    hostNetwork: true,
+    shell: false,
     workingDirectory: false,
     exec: true,
     terminal: false,

@@ -41,8 +41,10 @@ export interface PodOptions {
   readonly name?: string;
   /** The runtime handler, such as `quasaur-wasm` or `runc`. */
   readonly handler: string;
-  /** `host` for the host's network; `pod` for an address of its own. Default `host`. */
+  /** `host` for the host's network; `pod` for an address of its own. Default: {@link Cri.network}. */
   readonly network?: "host" | "pod";
+  /** Whose process ids its containers see: each its own, or those of the pod. Default `container`. */
+  readonly processIds?: "container" | "pod";
   /** Labels of the pod. */
   readonly labels?: Record<string, string>;
   /** Annotations of the pod. */
@@ -103,6 +105,14 @@ export interface SecurityOptions {
   readonly readonlyRootfs?: boolean;
   /** The runtime's own profile of system calls instead of none. */
   readonly runtimeDefaultSeccomp?: boolean;
+  /** Capabilities beside the usual ones, such as `NET_ADMIN`. */
+  readonly addCapabilities?: readonly string[];
+  /** Usual capabilities that it does not get; `ALL` for all. */
+  readonly dropCapabilities?: readonly string[];
+  /** Paths that it sees nothing of. */
+  readonly maskedPaths?: readonly string[];
+  /** Whether its processes cannot gain rights by set-user-id programs. */
+  readonly noNewPrivileges?: boolean;
 }
 
 /** How long calls that start or stop something may take, in milliseconds. */
@@ -112,6 +122,8 @@ const CALL_TIMEOUT_MS = 60_000;
 export class Cri implements Disposable {
   /** For calls that have no method here. */
   readonly client: GrpcClient;
+  /** The network of pods that ask for none: `host`, unless their kind cannot have that. */
+  network: "host" | "pod" = "host";
 
   /**
    * Makes a client.
@@ -141,6 +153,7 @@ export class Cri implements Disposable {
    */
   async preparePod(options: PodOptions): Promise<PreparedPod> {
     const name = options.name ?? `pod-${crypto.randomUUID().slice(0, 8)}`;
+    options = { network: this.network, ...options };
     const cgroup = `${this.cgroup}/${name}`;
     const config = podConfig(name, `${this.logDirectory}/${name}`, cgroup, options);
     await makeCgroup(cgroup);
@@ -404,6 +417,28 @@ export class Container {
   }
 
   /**
+   * Runs a command in it at a terminal, as `kubectl exec -it` does.
+   *
+   * @param cmd The command and its arguments.
+   */
+  async execAtTerminal(cmd: string[]): Promise<ExecStream> {
+    const request = { containerId: this.id, cmd, stdin: true, stdout: true, tty: true };
+    const { url } = await this.#client.call(runtime.exec, request);
+    return await ExecStream.attach(url);
+  }
+
+  /**
+   * Attaches to its own process, as `kubectl attach -i` does.
+   *
+   * @param tty Whether it has a terminal.
+   */
+  async attach(tty: boolean): Promise<ExecStream> {
+    const streams = { stdin: true, stdout: true, stderr: !tty, tty };
+    const { url } = await this.#client.call(runtime.attach, { containerId: this.id, ...streams });
+    return await ExecStream.attach(url);
+  }
+
+  /**
    * Stops it.
    *
    * @param graceSeconds How long it may take to end by itself, in seconds.
@@ -448,7 +483,11 @@ function podConfig(
       cgroupParent,
       ...options.resources === undefined ? {} : { resources: options.resources },
       securityContext: {
-        namespaceOptions: { network, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD },
+        namespaceOptions: {
+          network,
+          pid: options.processIds === "pod" ? NamespaceMode.POD : NamespaceMode.CONTAINER,
+          ipc: NamespaceMode.POD,
+        },
       },
     },
   };
@@ -484,10 +523,18 @@ function containerConfig(
 
 /** A container's security context, as kubelet would fill it. */
 function securityContext(
-  { user, group, groups = [], readonlyRootfs = false, runtimeDefaultSeccomp }: SecurityOptions,
+  security: SecurityOptions,
 ): Exclude<MessageInitShape<typeof LinuxContainerSecurityContextSchema>, Message> {
+  const { user, group, groups = [], readonlyRootfs = false, runtimeDefaultSeccomp } = security;
+  const { addCapabilities = [], dropCapabilities = [] } = security;
   return {
     readonlyRootfs,
+    noNewPrivs: security.noNewPrivileges ?? false,
+    maskedPaths: [...security.maskedPaths ?? []],
+    capabilities: {
+      addCapabilities: [...addCapabilities],
+      dropCapabilities: [...dropCapabilities],
+    },
     supplementalGroups: groups.map(BigInt),
     ...(user === undefined ? {} : { runAsUser: { value: BigInt(user) } }),
     ...(group === undefined ? {} : { runAsGroup: { value: BigInt(group) } }),

@@ -25,6 +25,7 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 const ERROR = 3;
+const RESIZE = 4;
 
 /** The end of a command as the server tells it, a Kubernetes Status. */
 interface Status {
@@ -81,6 +82,30 @@ export class ExecStream implements Disposable {
    */
   send(text: string): void {
     this.#socket.send(new Uint8Array([STDIN, ...new TextEncoder().encode(text)]));
+  }
+
+  /**
+   * Sets the size of its terminal.
+   *
+   * @param columns In characters.
+   * @param rows In characters.
+   */
+  resize(columns: number, rows: number): void {
+    const text = JSON.stringify({ Width: columns, Height: rows });
+    this.#socket.send(new Uint8Array([RESIZE, ...new TextEncoder().encode(text)]));
+  }
+
+  /**
+   * Waits until what it has written to standard output fits.
+   *
+   * @param pattern What it is to match.
+   * @returns The match.
+   */
+  async matched(pattern: RegExp): Promise<RegExpExecArray> {
+    return await waitFor(
+      `${pattern} in the output of an exec`,
+      () => Promise.resolve(pattern.exec(this.stdout) ?? undefined),
+    );
   }
 
   /**

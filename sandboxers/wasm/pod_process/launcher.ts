@@ -203,7 +203,7 @@ function shortName(id: string): string {
 
 function launcherArguments({ id, network }: SandboxSpec, cgroups: ProcessCgroups): string[] {
   return [
-    ...network.kind === "host" ? [] : [`--network=${network.path}`],
+    ...network.kind === "namespace" ? [`--network=${network.path}`] : [],
     ...cgroups.enter.map((path) => `--cgroup=${path}`),
     ...cgroups.readable.map((path) => `--readable=${path}`),
     ...cgroups.writable.map((path) => `--writable=${path}`),
