@@ -7,7 +7,7 @@
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { RootfsMount } from "../lifecycle/spec.ts";
-import { MS, type ParsedMount, parseMount, splitLayers } from "./mount_options.ts";
+import { MS, type ParsedMount, parseMount, splitLayers } from "../mount_options.ts";
 import { ERRNO, systemError } from "./native/errno.ts";
 import { DEFAULT_LIBRARY_PATH } from "./native/library.ts";
 import { MountCalls } from "./native/mount_calls.ts";

@@ -69,7 +69,7 @@ const LAUNCHER_SOURCES = [
   "launcher_compile.c",
   "launcher_confine.c",
   "launcher_pod.c",
-  "launcher_relay.c",
+  "../../host/native/relay.c",
 ];
 
 /** What is built, and where. */

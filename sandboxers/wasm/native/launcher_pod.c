@@ -12,7 +12,7 @@
  */
 #define _GNU_SOURCE
 #include "launcher.h"
-#include "launcher_relay.h"
+#include "../../host/native/relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -208,7 +208,7 @@ static int start_relay(const struct pod *pod) {
   if (directory < 0) return fail("no directory", parent);
   const int listener = listen_at(pod, "tasks");
   if (listener < 0) return fail("no task socket in", pod->directory);
-  const int started = launcher_fork_relay(listener, directory, name);
+  const int started = relay_fork(listener, directory, name);
   (void)close(listener);
   (void)close(directory);
   return started == 0 ? LAUNCHER_OK : fail("no process for", pod->tasks);

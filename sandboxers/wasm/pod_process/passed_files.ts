@@ -114,6 +114,12 @@ function passStdio(
   const stream = (name: string, from: StreamSpec): StreamSpec => {
     if (from.kind === "null") return from;
     if (from.kind === "fd") return { kind: "fd", fd: indexOf(pass(from.fd)) };
+    if (from.kind !== "path") {
+      throw new SandboxError(
+        "InvalidArgument",
+        `cannot pass ${name} to the pod's process: expected a path or a descriptor`,
+      );
+    }
     // It only names the file: a FIFO has neither a reader nor a writer more.
     const fd = system.openAt(AT_FDCWD, from.path, OPEN.path, 0);
     if (fd < 0) throw systemError(`cannot open ${name} "${from.path}"`, -fd);
@@ -157,7 +163,7 @@ function placeStdio(stdio: StdioSpec, descriptors: readonly number[]): StdioSpec
   const stream = (from: StreamSpec): StreamSpec => {
     if (from.kind === "null") return from;
     if (from.kind === "fd") return { kind: "fd", fd: descriptors[from.fd] ?? -1 };
-    return { kind: "path", path: placed(from.path, descriptors) };
+    return from.kind === "path" ? { kind: "path", path: placed(from.path, descriptors) } : from;
   };
   return {
     stdin: stream(stdio.stdin),

@@ -1,5 +1,5 @@
 /*
- * The relay of a pod's task calls: see launcher_relay.h. A request is kept until its answer has come.
+ * The relay of task calls: see relay.h. A request is kept until its answer has come.
  * Where the sandboxer goes away in between, those that can be repeated (waiting, looking) are sent to
  * the next one; of the others nobody knows whether they were done, so they are answered as
  * unavailable. A sandboxer that leaves in good order says "unavailable" itself before it goes: that
@@ -9,7 +9,7 @@
  * Source: containerd/ttrpc PROTOCOL.md (frames), request.proto (requests and responses).
  */
 #define _GNU_SOURCE
-#include "launcher_relay.h"
+#include "relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,8 +42,11 @@
 /* How long an answer that may be a farewell is held back. */
 #define HOLD_MS 3000
 #define UNAVAILABLE 14
-/* How long what was asked for may still be answered once the pod has ended. */
+/* How long what was asked for may still be answered once it is told to end. */
 #define AFTERWARDS_MS 30000
+
+/* How often it is looked whether there is still use for it. */
+#define LOOK_MS 1000
 
 enum message_type { REQUEST = 1, RESPONSE = 2 };
 
@@ -81,10 +84,14 @@ struct pair {
 
 struct relay {
   int listener;
-  int parent; /* pidfd; -1 once it has ended */
+  int until; /* readable when it shall end; -1 once it was */
   int64_t ended_ms;
   int directory;
   const char *file;
+  int idle_ms; /* it ends after so long without a client and without a sandboxer; 0 for never */
+  int64_t idle_since_ms;
+  int64_t looked_ms;
+  void (*on_end)(void); /* called when it stops to listen; NULL for nothing */
   struct pair *pairs[PAIRS_MAX];
   unsigned count;
 };
@@ -303,17 +310,22 @@ static bool give_up_late(struct pair *pair, int64_t now) {
   return true;
 }
 
-static bool find_server(const struct relay *relay, struct pair *pair) {
+/* A connection to the sandboxer; -1 while there is none. */
+static int connect_server(const struct relay *relay) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   /* By its directory, as the path may be longer than a socket's may be. */
   (void)snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%.64s",
                  relay->directory, relay->file);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) return fd;
+  (void)close(fd);
+  return -1;
+}
+
+static bool find_server(const struct relay *relay, struct pair *pair) {
+  const int fd = connect_server(relay);
   if (fd < 0) return true;
-  if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
-    (void)close(fd);
-    return true;
-  }
   pair->server = fd;
   for (struct pending *request = pair->pending; request != NULL; request = request->next) {
     if (!append(&pair->to_server, request->frame, request->length)) return false;
@@ -403,24 +415,47 @@ static short interest(const struct buffer *in_the_way, const struct buffer *queu
 }
 
 /* Calls that are under way are answered when the sandboxer has taken note of the end. */
-static void on_pod_end(struct relay *relay) {
-  (void)close(relay->parent);
+static void begin_end(struct relay *relay) {
+  if (relay->on_end != NULL) relay->on_end();
+  (void)close(relay->until);
   (void)close(relay->listener);
-  relay->parent = relay->listener = -1;
+  relay->until = relay->listener = -1;
   relay->ended_ms = now_ms();
 }
 
 static bool is_over(const struct relay *relay) {
-  if (relay->parent >= 0) return false;
+  if (relay->until >= 0) return false;
   return relay->count == 0 || now_ms() - relay->ended_ms > AFTERWARDS_MS;
+}
+
+/* Nobody is connected: it looks now and then whether a sandboxer is still there. */
+static void look_for_use(struct relay *relay, int64_t now) {
+  if (relay->count > 0) {
+    relay->idle_since_ms = now;
+    return;
+  }
+  if (now - relay->looked_ms < LOOK_MS) return;
+  relay->looked_ms = now;
+  const int fd = connect_server(relay);
+  if (fd >= 0) {
+    (void)close(fd);
+    relay->idle_since_ms = now;
+  }
+  if (now - relay->idle_since_ms >= relay->idle_ms) begin_end(relay);
+}
+
+/* How long to wait for something to happen. */
+static int wait_ms(const struct relay *relay, bool is_looking) {
+  if (is_looking) return CONNECT_INTERVAL_MS;
+  return relay->idle_ms > 0 && relay->count == 0 ? LOOK_MS : -1;
 }
 
 _Noreturn static void run(struct relay *relay) {
   static struct pollfd polled[2 + 2 * PAIRS_MAX];
   for (;;) {
-    bool is_looking = relay->parent < 0;
+    bool is_looking = relay->until < 0;
     polled[0] = (struct pollfd){.fd = relay->listener, .events = POLLIN};
-    polled[1] = (struct pollfd){.fd = relay->parent, .events = POLLIN};
+    polled[1] = (struct pollfd){.fd = relay->until, .events = POLLIN};
     const unsigned count = relay->count;
     for (unsigned i = 0; i < count; i++) {
       const struct pair *pair = relay->pairs[i];
@@ -430,7 +465,7 @@ _Noreturn static void run(struct relay *relay) {
       polled[3 + 2 * i] = (struct pollfd){
           .fd = pair->server, .events = interest(&pair->to_client, &pair->to_server)};
     }
-    const int ready = poll(polled, 2 + 2 * count, is_looking ? CONNECT_INTERVAL_MS : -1);
+    const int ready = poll(polled, 2 + 2 * count, wait_ms(relay, is_looking));
     if (ready < 0 && errno != EINTR) _exit(1);
     if (ready < 0) continue;
     /* From the last to the first: the one that takes the place of an ended one was served. */
@@ -440,7 +475,8 @@ _Noreturn static void run(struct relay *relay) {
       if (!serve_pair(relay, relay->pairs[i], client, server)) end_pair(relay, i);
     }
     if ((polled[0].revents & POLLIN) != 0) begin_pair(relay);
-    if (polled[1].revents != 0) on_pod_end(relay);
+    if (polled[1].revents != 0) begin_end(relay);
+    if (relay->until >= 0 && relay->idle_ms > 0) look_for_use(relay, now_ms());
     if (is_over(relay)) _exit(0);
   }
 }
@@ -462,7 +498,21 @@ static bool close_standard_streams(void) {
          dup2(null, STDERR_FILENO) >= 0;
 }
 
-int launcher_fork_relay(int listener, int directory, const char *file) {
+void relay_run(const struct relay_options *options) {
+  static struct relay relay;
+  relay.listener = options->listener;
+  relay.until = options->until;
+  relay.directory = options->directory;
+  relay.file = options->file;
+  relay.idle_ms = options->idle_ms;
+  relay.on_end = options->on_end;
+  relay.idle_since_ms = relay.looked_ms = now_ms();
+  (void)prctl(PR_SET_NAME, "quasaur-relay", 0, 0, 0);
+  if (!close_standard_streams() || !give_up_rights()) _exit(1);
+  run(&relay);
+}
+
+int relay_fork(int listener, int directory, const char *file) {
   const int parent = (int)syscall(SYS_pidfd_open, getpid(), 0);
   if (parent < 0) return -1;
   const pid_t child = fork();
@@ -472,12 +522,6 @@ int launcher_fork_relay(int listener, int directory, const char *file) {
     errno = error;
     return child < 0 ? -1 : 0;
   }
-  static struct relay relay;
-  relay.listener = listener;
-  relay.parent = parent;
-  relay.directory = directory;
-  relay.file = file;
-  (void)prctl(PR_SET_NAME, "quasaur-relay", 0, 0, 0);
-  if (!close_standard_streams() || !give_up_rights()) _exit(1);
-  run(&relay);
+  relay_run(&(struct relay_options){
+      .listener = listener, .until = parent, .directory = directory, .file = file});
 }

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { SandboxError } from "../lifecycle/errors.ts";
-import type { RootfsMount } from "../lifecycle/spec.ts";
+import { SandboxError } from "./lifecycle/errors.ts";
+import type { RootfsMount } from "./lifecycle/spec.ts";
 
 /** Flags of mount(2), from linux/mount.h. */
 export const MS = {
