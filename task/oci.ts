@@ -1,7 +1,7 @@
 /**
  * The parts of the OCI runtime specification that sandboxes use, decoded from JSON: the process, the
  * root, bind mounts, resources, the seccomp profile and annotations of a container. Everything else
- * in a config.json (namespaces, capabilities, hooks) is about the host kernel and is left out.
+ * in a config.json (namespaces, hooks) is about the host kernel and is left out.
  *
  * Source: opencontainers/runtime-spec config.md and config-linux.md.
  *
@@ -11,8 +11,10 @@
 import { resolve } from "node:path";
 import type {
   BindMountSpec,
+  CapabilitySpec,
   ProcessSpec,
   ResourceSpec,
+  RlimitSpec,
   SeccompSpec,
 } from "../sandboxers/lifecycle/spec.ts";
 import type { JsonField } from "./json_field.ts";
@@ -74,7 +76,7 @@ export function decodeConfig(config: JsonField, bundle: string): OciConfig {
 }
 
 /**
- * Decodes the `process` of a config.json, or the process of an exec.
+ * Decodes the `process` of a config.json.
  *
  * @param process The object.
  * @throws SandboxError `InvalidArgument` naming the field, what was found and what is expected.
@@ -96,6 +98,58 @@ export function decodeProcess(process: JsonField): ProcessSpec {
     },
     ...(descriptorsMax === undefined ? {} : { descriptorsMax }),
   };
+}
+
+/**
+ * Decodes the process of an exec, with what it may do and use. Of a container's own process that is
+ * not kept: who needs it finds it in the bundle.
+ *
+ * @param process The object.
+ * @throws SandboxError `InvalidArgument` naming the field, what was found and what is expected.
+ */
+export function decodeExecProcess(process: JsonField): ProcessSpec {
+  return { ...decodeProcess(process), ...decodeRights(process) };
+}
+
+/** What a process may do and use beyond its user, as far as it is said. */
+function decodeRights(
+  process: JsonField,
+): Pick<
+  ProcessSpec,
+  "capabilities" | "noNewPrivileges" | "rlimits" | "umask" | "oomScoreAdjust"
+> {
+  const capabilities = process.optional("capabilities");
+  const noNewPrivileges = process.optional("noNewPrivileges")?.boolean();
+  const rlimits = process.optional("rlimits")?.items().map(decodeRlimit);
+  const umask = process.optional("user")?.optional("umask")?.uint32();
+  const oomScoreAdjust = process.optional("oomScoreAdj")?.integer();
+  return {
+    ...(capabilities === undefined ? {} : { capabilities: decodeCapabilities(capabilities) }),
+    ...(noNewPrivileges === undefined ? {} : { noNewPrivileges }),
+    ...(rlimits === undefined ? {} : { rlimits }),
+    ...(umask === undefined ? {} : { umask }),
+    ...(oomScoreAdjust === undefined ? {} : { oomScoreAdjust }),
+  };
+}
+
+function decodeCapabilities(capabilities: JsonField): CapabilitySpec {
+  const set = (name: string) => capabilities.optional(name)?.strings() ?? [];
+  return {
+    bounding: set("bounding"),
+    effective: set("effective"),
+    inheritable: set("inheritable"),
+    permitted: set("permitted"),
+    ambient: set("ambient"),
+  };
+}
+
+function decodeRlimit(limit: JsonField): RlimitSpec {
+  // No limit is written as 2^64 - 1, which a number cannot hold; nobody means another one so large.
+  const value = (name: string) => {
+    const found = limit.optional(name)?.integer() ?? 0;
+    return Number.isSafeInteger(found) ? found : -1;
+  };
+  return { type: limit.member("type").string(), soft: value("soft"), hard: value("hard") };
 }
 
 /** The soft limit of open files in a list of limits; others are about processes of the host. */

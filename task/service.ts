@@ -17,7 +17,7 @@ import type { Sandboxer } from "../sandboxers/lifecycle/sandboxer.ts";
 import type { ContainerView } from "../sandboxers/lifecycle/view.ts";
 import { readContainerSpec } from "./bundle.ts";
 import { JsonField } from "./json_field.ts";
-import { decodeProcess, decodeResources } from "./oci.ts";
+import { decodeExecProcess, decodeResources } from "./oci.ts";
 import { decodeStdio } from "./stdio.ts";
 import { exitMessage, stateMessage } from "./task_messages.ts";
 import type { Call } from "./ttrpc/call.ts";
@@ -110,7 +110,7 @@ function processHandlers(sandboxer: TaskSandboxer): Handlers<"exec" | "resizePty
     exec: async (request, call) => {
       owned(sandboxer, request.id, call);
       checkId("exec id", request.execId);
-      const process = decodeProcess(anyJson("exec spec", "Process", request.spec));
+      const process = decodeExecProcess(anyJson("exec spec", "Process", request.spec));
       await sandboxer.exec(request.id, {
         id: request.execId,
         process,

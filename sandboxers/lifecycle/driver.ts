@@ -57,6 +57,16 @@ export interface Driver {
   adopt(sandbox: AdoptableSandbox): Promise<AdoptedSandbox | undefined>;
   /** Refuses a container or exec that this kind can never run, before anything is done for it. */
   validate?(spec: ContainerSpec): void;
+  /**
+   * Called once after the last {@link Driver.adopt} of a start, before anything new is asked for:
+   * what is there now and belongs to no sandbox is nobody's.
+   */
+  recovered?(): Promise<void>;
+  /**
+   * Called once when the process is about to leave. Sandboxes that outlive it are left as they are;
+   * what is kept for later ones is given up.
+   */
+  leave?(): Promise<void>;
 }
 
 /**
@@ -68,8 +78,18 @@ export interface AdoptableSandbox {
   readonly spec: SandboxSpec;
   /** What its handle left; null where nothing was stored. */
   readonly record: Json;
-  /** Its containers, each as it was asked for and with what its handle left. */
-  readonly containers: readonly { readonly spec: ContainerSpec; readonly record: Json }[];
+  /** Its containers. */
+  readonly containers: readonly AdoptableContainer[];
+}
+
+/** What recovery knows of a container. */
+export interface AdoptableContainer {
+  /** The container as it was asked for. */
+  readonly spec: ContainerSpec;
+  /** What its handle left; null where nothing was stored. */
+  readonly record: Json;
+  /** Its execs as they were asked for; missing for none. */
+  readonly execs?: readonly ExecSpec[];
 }
 
 /** A sandbox that was taken over. Containers that are not in the map are dead and released. */

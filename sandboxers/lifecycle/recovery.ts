@@ -48,6 +48,7 @@ export async function recover(core: Core): Promise<RecoverySummary> {
     core.saveLater(sandbox);
   }
   await core.written();
+  await core.driver.recovered?.();
   return summary;
 }
 
@@ -182,6 +183,10 @@ function adoptable(record: SandboxRecord): Parameters<Core["driver"]["adopt"]>[0
   return {
     spec: record.spec,
     record: record.driver,
-    containers: record.containers.map(({ spec, driver }) => ({ spec, record: driver })),
+    containers: record.containers.map(({ spec, driver, processes }) => ({
+      spec,
+      record: driver,
+      execs: processes.flatMap(({ exec }) => exec === undefined ? [] : [exec]),
+    })),
   };
 }

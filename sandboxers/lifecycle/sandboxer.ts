@@ -344,7 +344,7 @@ export class Sandboxer {
         for (const process of container.processes()) process.exits.fail(error);
       }
     }
-    await core.written();
+    await Promise.all([core.written(), core.driver.leave?.()]);
   }
 
   /** Has waits that come after {@link close} turned away; an exit that is known still answers. */

@@ -83,7 +83,14 @@ export type StreamSpec =
   /** A FIFO (containerd's) or a plain file, by absolute path. */
   | { readonly kind: "path"; readonly path: string }
   /** A descriptor of this process; it stays the caller's and is not closed by the driver. */
-  | { readonly kind: "fd"; readonly fd: number };
+  | { readonly kind: "fd"; readonly fd: number }
+  /**
+   * A stream of this process, for callers inside of it: a readable one for standard input, a
+   * writable one for outputs. The process takes it over and closes it. Only where nothing is stored
+   * on disk, and not every kind of sandbox takes it.
+   */
+  | { readonly kind: "readable"; readonly readable: ReadableStream<Uint8Array> }
+  | { readonly kind: "writable"; readonly writable: WritableStream<Uint8Array> };
 
 /** The standard streams of a process. */
 export interface StdioSpec {
@@ -95,6 +102,8 @@ export interface StdioSpec {
   readonly stderr: StreamSpec;
   /** Whether the process wants a terminal; then stdout carries both outputs. */
   readonly terminal: boolean;
+  /** The terminal's first size in characters; missing for the kind's own choice. */
+  readonly terminalSize?: { readonly columns: number; readonly rows: number };
 }
 
 /** A process to run in a container: its init, or an exec beside it. */
@@ -113,6 +122,40 @@ export interface ProcessSpec {
   };
   /** Most files that it may have open at a time (RLIMIT_NOFILE, soft); missing for the kind's own. */
   readonly descriptorsMax?: number;
+  /** What it may do beyond what its user may; missing for the kind's own. */
+  readonly capabilities?: CapabilitySpec;
+  /** Whether programs with set-user-id bits give it no rights; missing for no. */
+  readonly noNewPrivileges?: boolean;
+  /** Limits of what it may use; missing for the kind's own. */
+  readonly rlimits?: readonly RlimitSpec[];
+  /** Permission bits that files it makes do not have (umask(2)); missing for the kind's own. */
+  readonly umask?: number;
+  /** How much sooner than others it is killed for want of memory, -1000 to 1000; missing for 0. */
+  readonly oomScoreAdjust?: number;
+}
+
+/** Sets of capabilities, each by names such as `CAP_CHOWN` (capabilities(7)). */
+export interface CapabilitySpec {
+  /** What it and its children can ever have. */
+  readonly bounding: readonly string[];
+  /** What counts now. */
+  readonly effective: readonly string[];
+  /** What a program with file capabilities can keep. */
+  readonly inheritable: readonly string[];
+  /** What it can switch on. */
+  readonly permitted: readonly string[];
+  /** What its children keep. */
+  readonly ambient: readonly string[];
+}
+
+/** A limit of what a process may use (getrlimit(2)). */
+export interface RlimitSpec {
+  /** Such as `RLIMIT_NOFILE`. */
+  readonly type: string;
+  /** What counts now; -1 for no limit. */
+  readonly soft: number;
+  /** What it can be raised to; -1 for no limit. */
+  readonly hard: number;
 }
 
 /** A bind mount of a host directory or file into a container. */

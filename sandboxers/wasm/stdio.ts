@@ -178,6 +178,12 @@ function openOther(
   nullDevice: () => number,
 ): number {
   if (spec.kind === "null") return nullDevice();
+  if (spec.kind !== "fd") {
+    throw new SandboxError(
+      "InvalidArgument",
+      `cannot use a stream object for ${name}: guests need a path or a descriptor`,
+    );
+  }
   if (!system.isOpen(spec.fd)) {
     throw new SandboxError(
       "InvalidArgument",
