@@ -124,10 +124,19 @@ export type GuestMount =
   & (
     /** A file or directory of the shared tree (virtiofs); relative to the tree's root. */
     | { readonly kind: "shared"; readonly path: string }
-    /** A file or directory that the host sends and keeps up to date by `volumeSync`. */
+    /**
+     * A file or directory that the host sends and keeps up to date by `volumeSync`; `.` is the
+     * volume's own directory.
+     */
     | { readonly kind: "volume"; readonly volume: string; readonly path: string }
     /** A directory in the guest's memory, shared by the pod's containers that name it. */
-    | { readonly kind: "memory"; readonly name: string; readonly sizeBytes?: number }
+    | {
+      readonly kind: "memory";
+      readonly name: string;
+      readonly sizeBytes?: number;
+      /** Whose it is and its mode when it is made; missing for root's with mode 0777. */
+      readonly owner?: { readonly uid: number; readonly gid: number; readonly mode: number };
+    }
     /** The pod's /dev/shm. */
     | { readonly kind: "shm" }
     /** One of the pod's files (see {@link SetupArgs.files}). */
@@ -216,7 +225,13 @@ export interface GuestUsage {
   readonly containers: readonly ContainerUsage[];
 }
 
-/** One change to a volume's files. Paths are relative, without `..`. */
+/**
+ * One change to a volume's files. Paths are relative, without `..` and empty parts; `.` is the
+ * volume's own directory, which only a `directory` can name. A directory above a path that is
+ * missing is made (0755, root's). What is there already in another kind gives way. A `link` takes an
+ * old one's place in one step (rename), as kubelet's `..data` needs it. No link on the way to a path
+ * is followed.
+ */
 export type VolumeEntry =
   | {
     readonly kind: "file";
@@ -241,6 +256,15 @@ export type VolumeEntry =
   | { readonly kind: "link"; readonly path: string; readonly target: string }
   | { readonly kind: "gone"; readonly path: string };
 
+/** Most bytes that one `volumeRead` asks for. */
+export const VOLUME_READ_BYTES_MAX: number = 64 << 10;
+
+/** Most bytes of files that the host puts into one `volumeSync`, before base64. */
+export const VOLUME_SYNC_BYTES_MAX: number = 256 << 10;
+
+/** Most entries that the host puts into one `volumeSync`. */
+export const VOLUME_SYNC_ENTRIES_MAX = 200;
+
 /** Every request: what the host asks, and what the agent answers. */
 export interface Requests {
   /** Asks who is there. Also the first request on every new connection. */
@@ -255,6 +279,22 @@ export interface Requests {
   volumeSync: {
     args: { readonly volume: string; readonly entries: readonly VolumeEntry[] };
     result: Record<never, never>;
+  };
+  /**
+   * Reads a piece of a volume's file, which containers may have written to (such as the termination
+   * log, which the host hands on when the container has ended).
+   */
+  volumeRead: {
+    args: {
+      readonly volume: string;
+      readonly path: string;
+      /** Where the piece begins, in bytes. */
+      readonly offset: number;
+      /** Its length in bytes; at most {@link VOLUME_READ_BYTES_MAX}. */
+      readonly length: number;
+    };
+    /** `data` is base64, shorter than `length` only at the file's end; `NotFound` where there is no regular file. */
+    result: { readonly data: string; readonly sizeBytes: number };
   };
   /** Makes a container ready to start. */
   createContainer: { args: CreateContainerArgs; result: { readonly pid: number } };

@@ -1,0 +1,255 @@
+/**
+ * The guest's network: finds its network devices, and gives them the names, addresses, routes and
+ * neighbours of the pod by rtnetlink. What was asked for is checked and turned into messages first,
+ * so that a mistake changes nothing.
+ *
+ * @module
+ */
+
+import { AgentError } from "../protocol/agent_error.ts";
+import type {
+  GuestInterface,
+  GuestNeighbour,
+  GuestRoute,
+  SetupArgs,
+} from "../protocol/messages.ts";
+import { errnoName, must, systemError } from "./errno.ts";
+import { parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
+import { AF_INET, AF_INET6, NETLINK_ROUTE } from "./linux.ts";
+import {
+  addressRequest,
+  linkRequest,
+  neighbourRequest,
+  type NetlinkRequest,
+  packRequests,
+  parseAnswers,
+  routeRequest,
+  SCOPES,
+} from "./netlink.ts";
+import * as sys from "./sys.js";
+import { sleep } from "./loop.ts";
+
+/** A network device of the guest. */
+export interface NetworkDevice {
+  /** Its name now. */
+  readonly name: string;
+  /** Its number. */
+  readonly index: number;
+}
+
+/** What `setup` says about the network. */
+export type NetworkPlan = Pick<SetupArgs, "interfaces" | "routes" | "neighbours">;
+
+/** How long a device that is being plugged in may take to be seen, in milliseconds. */
+const DEVICE_WAIT_MS = 5000;
+/** Requests in one datagram; the kernel's answers to them fit its buffer by far. */
+const BATCH = 64;
+
+/**
+ * Sets the pod's network up.
+ *
+ * @param plan Interfaces, routes and neighbours.
+ * @throws AgentError `InvalidArgument` for what cannot be read, `NotFound` where a device is
+ *   missing, else what the kernel refused.
+ */
+export async function setUpNetwork(plan: NetworkPlan): Promise<void> {
+  if (plan.interfaces.length === 0 && plan.routes.length === 0) return;
+  const devices = await devicesFor(plan.interfaces);
+  transact(renameAway(plan.interfaces, devices));
+  transact(planRequests(plan, devices));
+}
+
+/** Switches the loopback interface on. */
+export function bringLoopbackUp(): void {
+  transact([linkRequest(1, { up: true }, 'cannot switch the interface "lo" on')]);
+}
+
+/**
+ * What is sent to the kernel for a plan.
+ *
+ * @param plan Interfaces, routes and neighbours.
+ * @param devices The guest's devices in their order.
+ * @throws AgentError `InvalidArgument`, `NotFound`.
+ */
+export function planRequests(
+  plan: NetworkPlan,
+  devices: readonly NetworkDevice[],
+): NetlinkRequest[] {
+  const indexes = new Map<string, number>([["lo", 1]]);
+  const requests: NetlinkRequest[] = [];
+  for (const wanted of plan.interfaces) {
+    const { index } = deviceOf(wanted, devices);
+    if (indexes.has(wanted.name)) {
+      throw new AgentError("InvalidArgument", `two interfaces have the name "${wanted.name}"`);
+    }
+    indexes.set(wanted.name, index);
+    requests.push(...interfaceRequests(wanted, index));
+  }
+  for (const route of plan.routes) requests.push(routeOf(route, indexes));
+  for (const neighbour of plan.neighbours) requests.push(neighbourOf(neighbour, indexes));
+  return requests;
+}
+
+/** Takes names that others are to get away from devices that have them now. */
+function renameAway(
+  interfaces: readonly GuestInterface[],
+  devices: readonly NetworkDevice[],
+): NetlinkRequest[] {
+  const wantedNames = new Set(interfaces.map((wanted) => wanted.name));
+  const finalNames = new Map(interfaces.map((wanted) => [wanted.device, wanted.name]));
+  return devices.flatMap((device, order) => {
+    if (!wantedNames.has(device.name) || finalNames.get(order) === device.name) return [];
+    const name = `moving${order}`;
+    const action = `cannot rename the interface "${device.name}" to "${name}"`;
+    return [linkRequest(device.index, { name, up: false }, action)];
+  });
+}
+
+function interfaceRequests(wanted: GuestInterface, index: number): NetlinkRequest[] {
+  const { name, mtu } = wanted;
+  if (!/^[\x21-\x2e\x30-\x39\x3b-\x7e]{1,15}$/.test(name) || name === "." || name === "..") {
+    throw new AgentError(
+      "InvalidArgument",
+      `cannot use "${name}" for an interface: 1 to 15 letters, digits and signs are expected`,
+    );
+  }
+  const mac = parseMac(wanted.mac);
+  const what = `cannot set up the interface "${name}" (MAC ${wanted.mac}, MTU ${mtu})`;
+  return [
+    linkRequest(index, { name, mac, mtu, up: true }, what),
+    ...wanted.addresses.map((address) =>
+      addressRequest(
+        index,
+        parsePrefix(address),
+        `cannot give the interface "${name}" the address ${address}`,
+      )
+    ),
+  ];
+}
+
+function routeOf(route: GuestRoute, indexes: ReadonlyMap<string, number>): NetlinkRequest {
+  const family = route.family === "inet" ? AF_INET : AF_INET6;
+  const action = `cannot add the route to ${route.destination}` +
+    (route.gateway === undefined ? "" : ` via ${route.gateway}`) +
+    ` on "${route.interface}"`;
+  const destination = route.destination === "default" ? undefined : parsePrefix(route.destination);
+  const gateway = route.gateway === undefined ? undefined : parseAddress(route.gateway);
+  const source = route.source === undefined ? undefined : parseAddress(route.source);
+  if ((destination ?? source ?? { family }).family !== family) {
+    throw new AgentError("InvalidArgument", `${action}: it is not of the family ${route.family}`);
+  }
+  const scope = scopeOf(route, gateway !== undefined);
+  if (scope === undefined) {
+    throw new AgentError(
+      "InvalidArgument",
+      `${action}: unknown scope "${route.scope}": one of ${Object.keys(SCOPES).join(", ")}`,
+    );
+  }
+  return routeRequest({
+    family,
+    destination,
+    gateway,
+    interfaceIndex: indexOf(route.interface, indexes, action),
+    scope,
+    source,
+    metric: route.metric,
+    onlink: route.onlink === true,
+  }, action);
+}
+
+/** As ip-route(8) chooses: what has no gateway is on the link. IPv6 knows no scopes. */
+function scopeOf(route: GuestRoute, hasGateway: boolean): number | undefined {
+  if (route.family === "inet6") return SCOPES["global"];
+  if (route.scope !== undefined) return SCOPES[route.scope];
+  return SCOPES[hasGateway ? "global" : "link"];
+}
+
+function neighbourOf(
+  neighbour: GuestNeighbour,
+  indexes: ReadonlyMap<string, number>,
+): NetlinkRequest {
+  const action =
+    `cannot add the neighbour ${neighbour.address} (${neighbour.mac}) on "${neighbour.interface}"`;
+  return neighbourRequest(
+    indexOf(neighbour.interface, indexes, action),
+    parseAddress(neighbour.address),
+    parseMac(neighbour.mac),
+    action,
+  );
+}
+
+function indexOf(name: string, indexes: ReadonlyMap<string, number>, action: string): number {
+  const index = indexes.get(name);
+  if (index !== undefined) return index;
+  throw new AgentError("InvalidArgument", `${action}: the pod has no interface of that name`);
+}
+
+function deviceOf(wanted: GuestInterface, devices: readonly NetworkDevice[]): NetworkDevice {
+  const device = devices[wanted.device];
+  if (device !== undefined) return device;
+  throw new AgentError(
+    "NotFound",
+    `cannot set up the interface "${wanted.name}": the guest has ${devices.length} network ` +
+      `devices, and none with the number ${wanted.device}`,
+  );
+}
+
+/** The guest's devices, once there are as many as the interfaces need. */
+async function devicesFor(interfaces: readonly GuestInterface[]): Promise<NetworkDevice[]> {
+  const needed = interfaces.reduce((most, wanted) => Math.max(most, wanted.device + 1), 0);
+  let devices = findDevices();
+  for (let waitedMs = 0; devices.length < needed && waitedMs < DEVICE_WAIT_MS; waitedMs += 10) {
+    await sleep(10);
+    devices = findDevices();
+  }
+  return devices;
+}
+
+/** The network devices that have hardware behind them, in the order of the PCI bus. */
+function findDevices(): NetworkDevice[] {
+  const names = sys.readdir("/sys/class/net");
+  if (typeof names === "number") throw systemError("cannot list the network devices", names);
+  return names.flatMap((name) => {
+    const place = sys.readlink(`/sys/class/net/${name}`);
+    if (typeof place === "number" || place.includes("/virtual/")) return [];
+    const index = sys.readFile(`/sys/class/net/${name}/ifindex`);
+    return typeof index === "number"
+      ? []
+      : [{ name, index: Number(index), place: busPlace(place) }];
+  }).sort((a, b) => (a.place < b.place ? -1 : 1));
+}
+
+/** The part of a device's place that is its way over the PCI bus. */
+function busPlace(place: string): string {
+  const virtio = place.indexOf("/virtio");
+  return virtio < 0 ? place : place.slice(0, virtio);
+}
+
+/** Sends requests and waits for the kernel's word on each. */
+function transact(requests: readonly NetlinkRequest[]): void {
+  if (requests.length === 0) return;
+  const socket = must("cannot open rtnetlink", sys.netlinkOpen(NETLINK_ROUTE, 0));
+  try {
+    for (let start = 0; start < requests.length; start += BATCH) {
+      transactBatch(socket, requests.slice(start, start + BATCH));
+    }
+  } finally {
+    sys.close(socket);
+  }
+}
+
+function transactBatch(socket: number, requests: readonly NetlinkRequest[]): void {
+  const packed = packRequests(requests);
+  must("cannot talk to rtnetlink", sys.write(socket, packed.buffer, 0, packed.length));
+  const buffer = new ArrayBuffer(8192);
+  const refused: string[] = [];
+  for (let answered = 0; answered < requests.length;) {
+    const length = must("cannot hear rtnetlink", sys.read(socket, buffer, 0, buffer.byteLength));
+    for (const { sequence, errno } of parseAnswers(buffer, length)) {
+      answered++;
+      const request = requests[sequence - 1];
+      if (errno !== 0) refused.push(`${request?.action ?? "rtnetlink"}: ${errnoName(errno)}`);
+    }
+  }
+  if (refused.length > 0) throw new AgentError("FailedPrecondition", refused.join("; "));
+}

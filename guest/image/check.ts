@@ -1,0 +1,127 @@
+/**
+ * Looks whether a kernel and an initrd can be a guest of ours, before a VMM is started with them:
+ * a VMM would say little, and a guest that cannot come up says nothing at all.
+ *
+ * @module
+ */
+
+import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
+import { CPIO_ALIGNMENT_BYTES, readCpio } from "./cpio.ts";
+import { ELF_MACHINES, ElfFile } from "./elf.ts";
+
+/** The note of a kernel that can be entered without a boot loader. Source: the kernel's pvh.h. */
+const PVH_NOTE = { owner: "Xen", type: 18 };
+
+/** Where an initrd must have the agent: what the kernel starts. */
+const AGENT_PATHS: readonly string[] = ["init", "./init", "/init"];
+
+/** The first bytes of compressed archives that kernels can unpack. */
+const COMPRESSED: readonly { readonly name: string; readonly magic: readonly number[] }[] = [
+  { name: "zstd", magic: [0x28, 0xb5, 0x2f, 0xfd] },
+  { name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a] },
+  { name: "lz4", magic: [0x02, 0x21, 0x4c, 0x18] },
+  { name: "gzip", magic: [0x1f, 0x8b] },
+];
+
+/** What to do where one of them will not do. */
+const ADVICE = 'build them with "deno task guest:image", or name others in the configuration ' +
+  "(hypervisor.kernel_path, hypervisor.initrd_path)";
+
+/**
+ * Checks the two files that a guest boots from.
+ *
+ * @param kernel The kernel's path.
+ * @param initrd The initrd's path.
+ * @throws {SandboxError} `FailedPrecondition` where one is missing, cannot be read or will not do;
+ *   the message says which, why, and what to do.
+ */
+export async function checkGuestImage(kernel: string, initrd: string): Promise<void> {
+  checkKernel(await read(kernel, "kernel"), kernel);
+  checkInitrd(await read(initrd, "initrd"), initrd);
+}
+
+/**
+ * Checks a kernel: an uncompressed ELF file of this machine's architecture with the PVH entry.
+ *
+ * @param bytes Its content.
+ * @param path Its path, for messages.
+ * @throws {SandboxError} `FailedPrecondition` where it will not do.
+ */
+export function checkKernel(bytes: Uint8Array, path: string): void {
+  if (isBzImage(bytes)) {
+    throw unfit("kernel", path, "a bzImage: expected the uncompressed ELF file (vmlinux)");
+  }
+  let elf: ElfFile;
+  let notes;
+  try {
+    elf = new ElfFile(bytes, path);
+    notes = elf.notes();
+  } catch (error) {
+    throw unfit("kernel", path, SandboxError.from(error).message);
+  }
+  const machine = ELF_MACHINES[Deno.build.arch];
+  if (elf.machine !== machine) {
+    throw unfit("kernel", path, `made for ELF machine ${elf.machine}: expected ${machine}`);
+  }
+  if (!notes.some(({ owner, type }) => owner === PVH_NOTE.owner && type === PVH_NOTE.type)) {
+    throw unfit("kernel", path, "no PVH entry in it: expected a kernel built with CONFIG_PVH=y");
+  }
+}
+
+/**
+ * Checks an initrd: filled up to whole pages, and with an agent where it can be looked into.
+ *
+ * @param bytes Its content.
+ * @param path Its path, for messages.
+ * @throws {SandboxError} `FailedPrecondition` where it will not do.
+ */
+export function checkInitrd(bytes: Uint8Array, path: string): void {
+  if (bytes.length === 0) throw unfit("initrd", path, "empty");
+  if (bytes.length % CPIO_ALIGNMENT_BYTES !== 0) {
+    throw unfit(
+      "initrd",
+      path,
+      `${bytes.length} bytes long: expected a multiple of ${CPIO_ALIGNMENT_BYTES}, or the firmware's ` +
+        `tables overwrite it: fill it up with "truncate --size=%${CPIO_ALIGNMENT_BYTES} FILE"`,
+    );
+  }
+  const compressed = COMPRESSED.some(({ magic }) => magic.every((byte, at) => bytes[at] === byte));
+  // What is in a compressed one shows when the guest boots: its agent answers, or not in time.
+  if (compressed) return;
+  let entries;
+  try {
+    entries = readCpio(bytes);
+  } catch (error) {
+    throw unfit("initrd", path, SandboxError.from(error).message);
+  }
+  const agent = entries.find(({ path }) => AGENT_PATHS.includes(path));
+  if (agent === undefined) throw unfit("initrd", path, "no /init in it, which is the agent");
+  if (agent.kind === "file" && (agent.mode & 0o111) === 0) {
+    throw unfit("initrd", path, "its /init is not executable");
+  }
+}
+
+/** Reads one of the two. */
+async function read(path: string, what: string): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    const why = error instanceof Deno.errors.NotFound
+      ? "not found"
+      : SandboxError.from(error).message;
+    throw unfit(what, path, why, error);
+  }
+}
+
+/** Whether it is a kernel as boot loaders take it. Source: the kernel's boot.rst. */
+function isBzImage(bytes: Uint8Array): boolean {
+  return new TextDecoder("latin1").decode(bytes.subarray(0x202, 0x206)) === "HdrS";
+}
+
+function unfit(what: string, path: string, why: string, cause?: unknown): SandboxError {
+  return new SandboxError(
+    "FailedPrecondition",
+    `cannot use the guest's ${what} "${path}": ${why}: ${ADVICE}`,
+    { cause },
+  );
+}
