@@ -8,7 +8,14 @@
 import { parseArgs } from "node:util";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { runPackageStep } from "./setup/apt.ts";
-import { type BuildStep, exampleModules, nativeHelper, stubShims } from "./setup/build.ts";
+import {
+  type BuildStep,
+  exampleModules,
+  guestImage,
+  hostLauncher,
+  nativeHelper,
+  stubShims,
+} from "./setup/build.ts";
 import { inspectMachine, type Machine } from "./setup/machine.ts";
 import { PREFERENCES_PATH, SOURCE_PATH } from "./setup/newer_suite.ts";
 import { makePlan, type PackageStep } from "./setup/plan.ts";
@@ -17,7 +24,7 @@ import { type Purpose, PURPOSES, type Requirement, requirementsFor } from "./set
 import { describe, needsRoot } from "./setup/words.ts";
 
 const HELP = `Brings this machine what Quasaur needs: installs what is missing, builds the native
-helper and the example modules, and installs containerd's stub shim.
+helpers, the example modules and what microVMs boot, and installs containerd's stub shim.
 
 Usage: deno task setup [--for PURPOSE]... [--prefix DIR] [--dry-run]
 
@@ -48,7 +55,7 @@ const ROUNDS_MAX = 4;
  */
 export async function setUp(options: SetupOptions, progress: Progress): Promise<void> {
   const requirements = requirementsFor(options.purposes);
-  const builds = [nativeHelper, exampleModules];
+  const builds = [nativeHelper, hostLauncher, exampleModules, guestImage];
   if (options.shimPrefix !== undefined) builds.push(stubShims(options.shimPrefix));
   progress.line(`Set-up for ${options.purposes.join(", ")}: looking at this machine`);
   for (let round = 1; round <= ROUNDS_MAX; round++) {

@@ -52,7 +52,7 @@ export interface MachineSpec {
 export interface MachinePlace {
   /** Unique on this host; the id of its pod, or of its place in the pool. */
   readonly id: string;
-  /** Its own directory, which is there: sockets, logs, state. */
+  /** Its own directory, which is there and belongs to `user`: sockets, logs, state. */
   readonly directory: string;
   /** The user and group that the VMM runs as; undefined for this process's own. */
   readonly user: { readonly uid: number; readonly gid: number } | undefined;
@@ -60,6 +60,12 @@ export interface MachinePlace {
   readonly cgroup: string;
   /** The socket of the file server for the shared tree; undefined without one. */
   readonly sharedTreeSocket: string | undefined;
+  /**
+   * The file that the guest's memory lives in, which is made; missing for memory without a name.
+   * Saving a machine with one takes only as long as a copy of it, and its clones share its pages:
+   * what a template needs. With a copy of a saved machine's memory: where the copy goes.
+   */
+  readonly memoryFile?: string;
 }
 
 /** How a VMM ended. */

@@ -32,6 +32,8 @@ export interface GuestNetwork {
   readonly routes: readonly GuestRoute[];
   /** Static neighbours. */
   readonly neighbours: readonly GuestNeighbour[];
+  /** Kernel settings that belong to it. */
+  readonly sysctls?: Readonly<Record<string, string>>;
 }
 
 /** A guest with its loopback only. */
@@ -55,14 +57,16 @@ export function podSetup(
     seed: crypto.getRandomValues(new Uint8Array(SEED_BYTES)).toBase64(),
     hostname,
     machineId: createHash("sha256").update(spec.id).digest("hex").slice(0, 32),
-    ...network,
+    interfaces: network.interfaces,
+    routes: network.routes,
+    neighbours: network.neighbours,
     files: {
       hosts: hostsFile(hostname, network.interfaces),
       hostname: `${hostname}\n`,
       resolvConf: resolvConf(spec.dns) || hostResolvConf,
     },
     shmBytes: SHM_BYTES,
-    sysctls: {},
+    sysctls: network.sysctls ?? {},
   };
 }
 

@@ -5,6 +5,11 @@
  * @module
  */
 
+import { buildGuest } from "../../guest/image/build.ts";
+import { isGuestStale } from "../../guest/image/manifest.ts";
+import { GUEST_DIRECTORY } from "../../guest/image/paths.ts";
+import { HOST_LAUNCHER_FILE } from "../../sandboxers/host/launcher_file.ts";
+import { buildHostLauncher } from "../../sandboxers/host/native/build.ts";
 import { buildNative, lacksEngine } from "../../sandboxers/wasm/native/build.ts";
 import { LAUNCHER_FILE } from "../../sandboxers/wasm/native/launcher_file.ts";
 import { LIBRARY_FILE } from "../../sandboxers/wasm/native/library_file.ts";
@@ -27,6 +32,10 @@ export const GUESTS_DIRECTORY: string = `${REPOSITORY}/tests/guests/build`;
 /** Where the native helper is built. */
 const NATIVE_DIRECTORY = `${REPOSITORY}/sandboxers/wasm/native/build`;
 
+/** Where the host launcher is built, from sources of its own; one of them is the helper's too. */
+const HOST_SOURCES = `${REPOSITORY}/sandboxers/host/native`;
+const HOST_DIRECTORY = `${HOST_SOURCES}/build`;
+
 /** The stub shim's source. */
 const SHIM_SOURCE = `${REPOSITORY}/task/shim/containerd-shim-quasaur`;
 
@@ -43,9 +52,21 @@ export const nativeHelper: BuildStep = {
       `${REPOSITORY}/sandboxers/wasm/native`,
       /\.[ch]$|(build|pod_program)\.ts$/,
     ) ||
+    await isOlder(NATIVE_DIRECTORY, HOST_SOURCES, /^relay\.[ch]$/) ||
     await lacksEngine(NATIVE_DIRECTORY),
   build: async () => {
     await buildNative({ outDir: NATIVE_DIRECTORY });
+  },
+};
+
+/** The launcher of sandboxers that work without FFI. */
+export const hostLauncher: BuildStep = {
+  title: "host launcher",
+  isStale: async () =>
+    !await areThere(HOST_DIRECTORY, [HOST_LAUNCHER_FILE]) ||
+    await isOlder(HOST_DIRECTORY, HOST_SOURCES, /\.[ch]$|build\.ts$/),
+  build: async () => {
+    await buildHostLauncher({ outDir: HOST_DIRECTORY });
   },
 };
 
@@ -55,6 +76,15 @@ export const exampleModules: BuildStep = {
   isStale: () => isOlder(GUESTS_DIRECTORY, `${REPOSITORY}/tests/guests`, /\.(c|h|wat)$|build\.ts$/),
   build: async () => {
     await buildGuests(GUESTS_DIRECTORY);
+  },
+};
+
+/** What microVMs boot: the kernel, and the initrd with the agent. */
+export const guestImage: BuildStep = {
+  title: "kernel and initrd of microVMs",
+  isStale: () => isGuestStale(GUEST_DIRECTORY, REPOSITORY),
+  build: async () => {
+    await buildGuest({ directory: GUEST_DIRECTORY });
   },
 };
 

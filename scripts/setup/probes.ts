@@ -6,7 +6,13 @@
  */
 
 import { run } from "../../tests/support/command.ts";
-import { CONTAINERD_MINIMUM, type RequirementId, WASMEDGE_MINIMUM } from "./requirements.ts";
+import {
+  CONTAINERD_MINIMUM,
+  EROFS_MINIMUM,
+  QEMU_MINIMUM,
+  type RequirementId,
+  WASMEDGE_MINIMUM,
+} from "./requirements.ts";
 import { isAtLeast } from "./versions.ts";
 
 /** Where programs may be; a user's own PATH often lacks the administrator's directories. */
@@ -48,7 +54,27 @@ const PROBES: Readonly<Record<RequirementId, () => Promise<string | undefined>>>
   "runc": () => versionOf(["runc", "--version"], undefined),
   "busybox": () => versionOf(["busybox"], undefined),
   "wasmedge-cli": () => versionOf(["wasmedge", "--version"], WASMEDGE_MINIMUM),
+  "qemu": () => versionOf(["qemu-system-x86_64", "--version"], QEMU_MINIMUM),
+  "virtiofsd": () => versionOf(["/usr/libexec/virtiofsd", "--version"], undefined),
+  "mkfs.erofs": () => versionOf(["mkfs.erofs", "--version"], EROFS_MINIMUM),
+  "quickjs": quickjs,
+  "decompressors": async () => {
+    const [xz, zstd] = [["xz", "--version"], ["zstd", "--version"]] as const;
+    const versions = await Promise.all([versionOf(xz, undefined), versionOf(zstd, undefined)]);
+    return versions.every((version) => version !== undefined) ? versions.join(", ") : undefined;
+  },
 };
+
+/** The version of the QuickJS compiler, where its library is there too; it has no `--version`. */
+async function quickjs(): Promise<string | undefined> {
+  const help = await outputOf(["qjsc", "-h"], false);
+  const libraries = await outputOf(["cc", "-print-search-dirs"]);
+  const directories = /^libraries: =(.*)$/m.exec(libraries ?? "")?.[1]?.split(":") ?? [];
+  const there = await Promise.all(
+    directories.map((directory) => isFile(`${directory}/quickjs/libquickjs.a`)),
+  );
+  return there.some(Boolean) ? /version (\S+)/.exec(help ?? "")?.[1] : undefined;
+}
 
 /**
  * Looks for requirements.
@@ -91,11 +117,14 @@ async function compiles(
   }
 }
 
-/** What a command prints; undefined where it is not there or fails. */
-async function outputOf(command: readonly [string, ...string[]]): Promise<string | undefined> {
+/** What a command prints; undefined where it is not there or fails (unless that does not count). */
+async function outputOf(
+  command: readonly [string, ...string[]],
+  check: boolean = true,
+): Promise<string | undefined> {
   try {
     const env = { PATH, NO_COLOR: "1", LC_ALL: "C" };
-    const { stdout, stderr } = await run(command, { env, timeoutMs: 30_000 });
+    const { stdout, stderr } = await run(command, { env, timeoutMs: 30_000, check });
     return stdout + stderr;
   } catch {
     return undefined;

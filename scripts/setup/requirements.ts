@@ -28,7 +28,12 @@ export type RequirementId =
   | "cni"
   | "runc"
   | "busybox"
-  | "wasmedge-cli";
+  | "wasmedge-cli"
+  | "qemu"
+  | "virtiofsd"
+  | "mkfs.erofs"
+  | "quickjs"
+  | "decompressors";
 
 /** Something that the machine must have. */
 export interface Requirement {
@@ -49,6 +54,12 @@ export const CONTAINERD_MINIMUM = "2.1";
 
 /** The oldest WasmEdge with the C API that the wasm sandboxer is written for. */
 export const WASMEDGE_MINIMUM = "0.17";
+
+/** The oldest QEMU that the vmm sandboxer was run with. */
+export const QEMU_MINIMUM = "11.1";
+
+/** The oldest mkfs.erofs that the vmm sandboxer was run with. */
+export const EROFS_MINIMUM = "1.9";
 
 /** Everything that is needed for anything. */
 export const REQUIREMENTS: readonly Requirement[] = [
@@ -119,6 +130,41 @@ export const REQUIREMENTS: readonly Requirement[] = [
     why: "it is a peer of the benchmarks",
     purposes: ["bench"],
     packages: [{ name: "wasmedge", atLeast: WASMEDGE_MINIMUM }],
+  },
+  {
+    id: "qemu",
+    title: `QEMU ${QEMU_MINIMUM} or newer`,
+    why: "it runs the microVMs of the vmm sandboxer",
+    purposes: PURPOSES,
+    packages: [{ name: "qemu-system-x86", atLeast: QEMU_MINIMUM }],
+  },
+  {
+    id: "virtiofsd",
+    title: "virtiofsd",
+    why: "it shares volumes with microVMs",
+    purposes: PURPOSES,
+    packages: [{ name: "virtiofsd" }],
+  },
+  {
+    id: "mkfs.erofs",
+    title: `mkfs.erofs ${EROFS_MINIMUM} or newer`,
+    why: "it makes the images that microVMs have their containers' files from",
+    purposes: PURPOSES,
+    packages: [{ name: "erofs-utils", atLeast: EROFS_MINIMUM }],
+  },
+  {
+    id: "quickjs",
+    title: "QuickJS compiler and library",
+    why: "they build the agent of microVMs",
+    purposes: PURPOSES,
+    packages: [{ name: "quickjs" }, { name: "libquickjs" }],
+  },
+  {
+    id: "decompressors",
+    title: "xz and zstd",
+    why: "they unpack the kernel of microVMs and its modules",
+    purposes: PURPOSES,
+    packages: [{ name: "xz-utils" }, { name: "zstd" }],
   },
 ];
 

@@ -1,0 +1,211 @@
+/**
+ * The vmm kind of sandbox: each pod is a microVM, its containers run inside under the guest agent.
+ * VMMs outlive the sandboxer; the next one takes them over.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import type {
+  AdoptableSandbox,
+  AdoptedSandbox,
+  Capabilities,
+  Driver,
+  SandboxHandle,
+} from "../lifecycle/driver.ts";
+import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
+import { checkId } from "../lifecycle/ids.ts";
+import type { SandboxSpec } from "../lifecycle/spec.ts";
+import type { Log } from "../log.ts";
+import { adoptContainers } from "./adoption.ts";
+import type { ContainerFilesOpener } from "./container_files.ts";
+import type { Guest } from "./guest.ts";
+import type { GuestStarter } from "./guest_starter.ts";
+import { type PodContext, type PodParts, VmPod } from "./pod.ts";
+import { readPodState, writePodState } from "./pod_state.ts";
+import type { Streams } from "./streams.ts";
+
+/** How long taking a guest over may take, in milliseconds. */
+const ADOPT_MS = 60_000;
+
+/** What a {@link VmmDriver} works with. */
+export interface VmmDriverOptions {
+  /** Starts guests. */
+  readonly starter: GuestStarter;
+  /** Brings files of containers to guests. */
+  readonly files: ContainerFilesOpener;
+  /** Opens streams to a guest. */
+  streams(guest: Guest): Streams;
+  /** The directory of the pods' directories, an absolute path. */
+  readonly podDirectory: string;
+  /** Where task calls are taken; undefined without containerd. */
+  readonly taskSocket: string | undefined;
+  /** Has other work wait while a pod is starting. */
+  hold(): Disposable | undefined;
+  /**
+   * Called once when all pods of an earlier sandboxer were taken over.
+   *
+   * @param inUse The directories of their machines.
+   */
+  recovered(inUse: ReadonlySet<string>): Promise<void>;
+  /** Called once when this process is about to leave, with whether pods go on without it. */
+  leave(hasPods: boolean): Promise<void>;
+  /** Where notes go. */
+  readonly log: Log;
+}
+
+/** Runs sandboxes that are microVMs. */
+export class VmmDriver implements Driver {
+  /** The name of this kind. */
+  readonly kind = "vmm";
+  /** What containers in microVMs can do, for the lifecycle. */
+  readonly capabilities: Capabilities = {
+    exec: true,
+    pause: true,
+    updateContainer: true,
+    updateSandbox: true,
+    terminal: true,
+  };
+  readonly #options: VmmDriverOptions;
+  readonly #context: PodContext;
+  readonly #pods = new Set<VmPod>();
+
+  /**
+   * Makes the driver; nothing runs yet.
+   *
+   * @param options See {@link VmmDriverOptions}.
+   */
+  constructor(options: VmmDriverOptions) {
+    const { files, taskSocket, log } = options;
+    this.#options = options;
+    this.#context = {
+      files,
+      streams: (guest) => options.streams(guest),
+      replace: (pod, old, signal) => this.#replace(pod, old, signal),
+      taskSocket,
+      log,
+    };
+  }
+
+  /** Starts a pod's guest. */
+  async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
+    throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    const directory = this.#directoryOf(spec.id);
+    using _hold = this.#options.hold();
+    await using undo = new AsyncDisposableStack();
+    await makeDirectory(directory);
+    undo.defer(() => removeDirectory(directory));
+    const volumes = this.#context.files.volumesOf(directory);
+    undo.defer(() => volumes.release());
+    const request = { spec, volumes, mustShare: false };
+    const { guest, mayShare } = await this.#options.starter.start(request, signal);
+    undo.defer(() => guest.stop());
+    await writePodState(directory, { guest: guest.record, mayShare });
+    undo.move();
+    return this.#pod({ spec, directory, guest, volumes, mayShare });
+  }
+
+  /** Takes a pod over: its guest with all that runs in it, or cleans up where that has ended. */
+  async adopt(sandbox: AdoptableSandbox): Promise<AdoptedSandbox | undefined> {
+    const { spec } = sandbox;
+    const directory = this.#directoryOf(spec.id);
+    const state = await readPodState(directory);
+    const signal = AbortSignal.timeout(ADOPT_MS);
+    const guest = state && await this.#options.starter.adopt(state.guest, signal);
+    const volumes = this.#context.files.volumesOf(directory);
+    if (state === undefined || guest === undefined) {
+      await this.#releaseRest(sandbox, directory);
+      await volumes.release();
+      await removeDirectory(directory);
+      return undefined;
+    }
+    const { mayShare } = state;
+    const pod = this.#pod({ spec, directory, guest, volumes, mayShare });
+    try {
+      return { handle: pod, containers: await adoptContainers(pod, this.#context, sandbox) };
+    } catch (error) {
+      this.#options.log.error("ending a pod that cannot be taken over", {
+        sandbox: spec.id,
+        error: SandboxError.from(error),
+      });
+      await pod.stop(0);
+      return undefined;
+    }
+  }
+
+  /** Ends what belongs to no pod. */
+  async recovered(): Promise<void> {
+    const pods = [...this.#pods];
+    await this.#options.recovered(new Set(pods.map(({ guest }) => guest.directory)));
+  }
+
+  /** Leaves the pods to the next sandboxer: what they say from here on is kept for it. */
+  async leave(): Promise<void> {
+    const pods = [...this.#pods];
+    await Promise.allSettled(pods.map((pod) => pod.leave()));
+    await this.#options.leave(pods.length > 0);
+  }
+
+  #pod(parts: Omit<PodParts, "remove">): VmPod {
+    const remove = async () => {
+      await removeDirectory(parts.directory);
+      this.#pods.delete(pod);
+    };
+    const pod = new VmPod(this.#context, { ...parts, remove });
+    this.#pods.add(pod);
+    return pod;
+  }
+
+  async #replace(pod: VmPod, old: Guest, signal: AbortSignal): Promise<Guest> {
+    const { spec, directory, volumes } = pod;
+    this.#options.log.info("starting a guest anew, with a shared tree", { sandbox: spec.id });
+    await old.stop();
+    const request = { spec, volumes, mustShare: true };
+    const { guest } = await this.#options.starter.start(request, signal);
+    try {
+      await writePodState(directory, { guest: guest.record, mayShare: true });
+      return guest;
+    } catch (error) {
+      await guest.stop();
+      throw error;
+    }
+  }
+
+  /** Releases what containers of a guest that has gone had on the host. */
+  async #releaseRest({ containers }: AdoptableSandbox, directory: string): Promise<void> {
+    for (const { spec, record } of containers) {
+      try {
+        await this.#context.files.releaseLeft(record);
+      } catch (error) {
+        this.#options.log.warn("cannot release the files of a container", {
+          container: spec.id,
+          directory,
+          error: SandboxError.from(error),
+        });
+      }
+    }
+  }
+
+  /** Containerd's ids have 64 characters, which with their directory are too long for a socket. */
+  #directoryOf(id: string): string {
+    checkId("sandbox id", id);
+    const digest = createHash("sha256").update(id).digest("hex");
+    return `${this.#options.podDirectory}/${digest.slice(0, 16)}`;
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await Deno.mkdir(path, { recursive: true, mode: 0o711 });
+  } catch (error) {
+    throw SandboxError.from(error, `cannot make "${path}"`);
+  }
+}
+
+async function removeDirectory(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

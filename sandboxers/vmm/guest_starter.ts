@@ -1,0 +1,285 @@
+/**
+ * Starts guests, and takes those of an earlier sandboxer over: machine, agent, network and shared
+ * tree, put together so that on failure nothing is left of any of them.
+ *
+ * @module
+ */
+
+import type { AgentClient } from "../../guest/client/agent_client.ts";
+import type { AgentEvent } from "../../guest/protocol/messages.ts";
+import type { Launcher } from "../host/launcher.ts";
+import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
+import type { Json, SandboxSpec } from "../lifecycle/spec.ts";
+import type { Log } from "../log.ts";
+import type { PodMachine } from "./config/machine.ts";
+import { Ear, Guest, type GuestHelper } from "./guest.ts";
+import type { Hypervisor, Machine, MachinePlace } from "./hypervisor.ts";
+import type { Machines } from "./machines.ts";
+import { adoptAttachment, attachNetwork, type NetworkAttachment } from "./network/attachment.ts";
+import { NO_NETWORK, type PodNetwork, readPodNetwork } from "./network/pod_network.ts";
+import type { MachinePlaces } from "./places.ts";
+import { podSetup } from "./pod_setup.ts";
+import { Members } from "./qemu/record.ts";
+import type { PodVolumes } from "./storage/pod_volumes.ts";
+import { USER_NETWORK } from "./user_network.ts";
+
+/** How long a guest may take from its start until its agent answers, in milliseconds. */
+const READY_MS = 60_000;
+/** How long it may take to become a pod's own, in milliseconds. */
+const SETUP_MS = 30_000;
+/** The name of the shared tree in the guest. */
+const SHARED_TREE_TAG = "share";
+
+/** What a {@link GuestStarter} works with. */
+export interface GuestStarterOptions {
+  /** Gets machines. */
+  readonly machines: Machines;
+  /** Takes machines over. */
+  readonly hypervisor: Hypervisor;
+  /** Where machines live. */
+  readonly places: MachinePlaces;
+  /** Runs `ip` and `tc` in network namespaces. */
+  readonly launcher: Launcher;
+  /** Decides what a pod's machine is made of. */
+  machineFor(spec: SandboxSpec, interfaces: number): PodMachine;
+  /** Connects to the agent of a machine. */
+  connectAgent(machine: Machine, options: AgentConnect): Promise<AgentClient>;
+  /** Serves a directory to the VMM of a user. */
+  serveTree(
+    directory: string,
+    signal: AbortSignal,
+  ): Promise<GuestHelper & { readonly socket: string }>;
+  /** Takes a file server over. */
+  adoptTree(record: Json): Promise<GuestHelper | undefined>;
+  /** The host's resolv.conf(5). */
+  hostResolvConf(): Promise<string>;
+  /** Where notes go. */
+  readonly log: Log;
+}
+
+/** How an agent is connected to. */
+export interface AgentConnect {
+  /** Hears what it says. */
+  readonly onEvent: (event: AgentEvent) => void;
+  /** Whether an earlier sandboxer has talked to it. */
+  readonly adopt: boolean;
+  /** How long it may take to answer, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Aborted when the caller gave up. */
+  readonly signal: AbortSignal;
+}
+
+/** A guest to start. */
+export interface GuestRequest {
+  /** The pod. */
+  readonly spec: SandboxSpec;
+  /** Its volumes. */
+  readonly volumes: PodVolumes;
+  /** Whether it has to have a shared tree, whatever the configuration says. */
+  readonly mustShare: boolean;
+}
+
+/** A guest that was started, and what is known of its pod. */
+export interface StartedGuest {
+  /** The guest. */
+  readonly guest: Guest;
+  /** Whether it may be replaced by one with a shared tree. */
+  readonly mayShare: boolean;
+}
+
+/** Starts guests. */
+export class GuestStarter {
+  readonly #options: GuestStarterOptions;
+
+  /** Starts nothing yet. */
+  constructor(options: GuestStarterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Starts a guest that is its pod's own and ready for containers.
+   *
+   * @param request What is needed.
+   * @param signal Aborted when the caller gave up.
+   * @throws {SandboxError} When it cannot be started; then nothing is left of it.
+   */
+  async start(request: GuestRequest, signal: AbortSignal): Promise<StartedGuest> {
+    const { spec } = request;
+    const { launcher, places, log } = this.#options;
+    const begin = performance.now();
+    const netns = spec.network.kind === "namespace" ? spec.network.path : undefined;
+    const network = netns === undefined
+      ? networkWithout(spec)
+      : await readPodNetwork(launcher, netns, signal);
+    for (const warning of network.warnings) log.warn(warning, { sandbox: spec.id });
+    const podMachine = this.#machine(request, network);
+    await using undo = new AsyncDisposableStack();
+    const sharedTree = podMachine.spec.sharedTree
+      ? await this.#serveTree(request.volumes, signal)
+      : undefined;
+    if (sharedTree !== undefined) undo.defer(() => sharedTree.stop());
+    const { machine, place, origin } = await this.#options.machines.get({
+      machine: podMachine,
+      cgroup: spec.cgroupParent === "" ? "" : `${spec.cgroupParent}/${spec.id}`,
+      ...(sharedTree === undefined ? {} : { sharedTreeSocket: sharedTree.socket }),
+    }, signal);
+    undo.defer(() => places.free(place));
+    undo.defer(() => machine.stop());
+    const runs = performance.now();
+    const ear = new Ear();
+    const [agent, attachment] = await together(
+      this.#agent(machine, ear, false, signal),
+      netns === undefined ? Promise.resolve(undefined) : attachNetwork(launcher, {
+        machinePid: machine.pid,
+        taps: machine.taps,
+        netns,
+        network,
+      }, signal),
+      (late) => late?.detach(),
+    );
+    undo.use(agent);
+    if (attachment !== undefined) undo.defer(() => attachment.detach());
+    const answers = performance.now();
+    await agent.request("setup", podSetup(spec, network, await this.#resolvConf(spec)), {
+      signal,
+      timeoutMs: SETUP_MS,
+    });
+    if (sharedTree !== undefined) {
+      await agent.request("mountShared", { tag: SHARED_TREE_TAG }, { signal, timeoutMs: SETUP_MS });
+    }
+    throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    log.debug("a guest is ready", {
+      sandbox: spec.id,
+      origin,
+      pid: machine.pid,
+      machineMs: Math.round(runs - begin),
+      agentMs: Math.round(answers - runs),
+      setupMs: Math.round(performance.now() - answers),
+    });
+    undo.move();
+    const { cpus } = podMachine.spec;
+    const parts = { machine, cpus, agent, ear, place, network: attachment, sharedTree };
+    return {
+      guest: new Guest(parts, (old) => places.free(old), log),
+      mayShare: podMachine.mayShare,
+    };
+  }
+
+  /**
+   * Takes a guest over.
+   *
+   * @param record What {@link Guest.record} was.
+   * @returns Undefined where it is gone; then nothing is left of it.
+   */
+  async adopt(record: Json, signal: AbortSignal): Promise<Guest | undefined> {
+    const { hypervisor, launcher, places, log } = this.#options;
+    const members = new Members(record, "guest");
+    const place = readPlace(members.object("place"));
+    places.keep(place);
+    const network = await this.#adoptNetwork(launcher, members.json("network"));
+    const sharedTree = await this.#adoptTree(members.json("sharedTree"));
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => places.free(place));
+    if (network !== undefined) undo.defer(() => network.detach());
+    if (sharedTree !== undefined) undo.defer(() => sharedTree.stop());
+    const machine = await hypervisor.adopt(members.json("machine"));
+    if (machine === undefined) return undefined;
+    undo.defer(() => machine.stop());
+    const ear = new Ear();
+    let agent: AgentClient;
+    try {
+      agent = await this.#agent(machine, ear, true, signal);
+    } catch (error) {
+      log.error("ending a guest that cannot be taken over", {
+        machine: place.id,
+        error: SandboxError.from(error),
+      });
+      return undefined;
+    }
+    undo.move();
+    const cpus = members.number("cpus");
+    const parts = { machine, cpus, agent, ear, place, network, sharedTree };
+    return new Guest(parts, (old) => places.free(old), log);
+  }
+
+  #machine({ spec, mustShare }: GuestRequest, network: PodNetwork): PodMachine {
+    const machine = this.#options.machineFor(spec, network.links.length);
+    return mustShare ? { ...machine, spec: { ...machine.spec, sharedTree: true } } : machine;
+  }
+
+  async #agent(
+    machine: Machine,
+    ear: Ear,
+    adopt: boolean,
+    signal: AbortSignal,
+  ): Promise<AgentClient> {
+    const ended = new AbortController();
+    // A guest that ends will not answer any more.
+    const exit = machine.exited.then(({ message, reason }) => {
+      ended.abort();
+      throw new SandboxError("Unavailable", `the guest has ended (${reason}): ${message}`);
+    });
+    const agent = this.#options.connectAgent(machine, {
+      onEvent: (event) => ear.hear(event),
+      adopt,
+      timeoutMs: READY_MS,
+      signal: AbortSignal.any([signal, ended.signal]),
+    });
+    agent.catch(() => undefined);
+    exit.catch(() => undefined);
+    return await Promise.race([agent, exit]);
+  }
+
+  async #serveTree(
+    volumes: PodVolumes,
+    signal: AbortSignal,
+  ): Promise<GuestHelper & { readonly socket: string }> {
+    await volumes.prepareTree();
+    return await this.#options.serveTree(volumes.treeDirectory, signal);
+  }
+
+  async #resolvConf({ dns }: SandboxSpec): Promise<string> {
+    const none = dns.servers.length + dns.searches.length + dns.options.length === 0;
+    return none ? await this.#options.hostResolvConf() : "";
+  }
+
+  async #adoptNetwork(launcher: Launcher, record: Json): Promise<NetworkAttachment | undefined> {
+    return record === null ? undefined : await adoptAttachment(launcher, record);
+  }
+
+  async #adoptTree(record: Json): Promise<GuestHelper | undefined> {
+    return record === null ? undefined : await this.#options.adoptTree(record);
+  }
+}
+
+/** The network of a pod that has none of the host's. */
+function networkWithout({ network }: SandboxSpec): PodNetwork {
+  return network.kind === "user" ? USER_NETWORK : NO_NETWORK;
+}
+
+/** Waits for both; where the first fails, the second is undone. */
+async function together<A, B>(
+  first: Promise<A>,
+  second: Promise<B>,
+  undo: (late: B) => Promise<void> | undefined,
+): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === "fulfilled" && b.status === "fulfilled") return [a.value, b.value];
+  if (b.status === "fulfilled") await undo(b.value);
+  if (a.status === "fulfilled" && b.status === "rejected") {
+    // Whoever made the machine ends it, and the agent's connection with it.
+    throw b.reason;
+  }
+  throw a.status === "rejected" ? a.reason : undefined;
+}
+
+function readPlace(place: Members): MachinePlace {
+  const user = place.optional("user");
+  return {
+    id: place.text("id"),
+    directory: place.text("directory"),
+    user: user === undefined ? undefined : { uid: user.number("uid"), gid: user.number("gid") },
+    cgroup: place.text("cgroup"),
+    sharedTreeSocket: place.optionalText("sharedTreeSocket"),
+  };
+}

@@ -1,0 +1,165 @@
+/**
+ * The host's files and directories that a pod's containers see, each bind-mounted below one directory
+ * of the pod: there the sandboxer may read it, and there the file server of a shared tree finds it.
+ * Nothing below that directory is ever removed but empty places: what is mounted is the host's.
+ *
+ * @module
+ */
+
+import type { BindMount } from "../../host/mounter.ts";
+import { SandboxError } from "../../lifecycle/errors.ts";
+
+/** Mounts and unmounts; the host's mounter. */
+export interface SourceMounter {
+  /** See {@link BindMount}. */
+  bind(mounts: readonly BindMount[]): Promise<void>;
+  /** Unmounts everything at some places; succeeds where nothing is. */
+  unmountAll(targets: readonly string[]): Promise<void>;
+}
+
+/** Places are found by their names: numbers, counted up. */
+const NAME = /^[0-9]{1,9}$/;
+
+/** A source that is mounted. */
+export interface BoundSource {
+  /** Its name below the pod's directory: the path that the guest finds it by. */
+  readonly name: string;
+  /** What is mounted. */
+  readonly source: string;
+  /** Whether it can only be read there. */
+  readonly readonly: boolean;
+}
+
+/** The mounts of a pod. */
+export class BoundSources {
+  readonly #mounter: SourceMounter;
+  #next = 0;
+
+  /**
+   * Mounts nothing yet.
+   *
+   * @param mounter Mounts.
+   * @param directory Where; it is made when it is needed.
+   */
+  constructor(mounter: SourceMounter, readonly directory: string) {
+    this.#mounter = mounter;
+  }
+
+  /**
+   * Mounts a source.
+   *
+   * @throws {SandboxError} `InvalidArgument` where there is no such source.
+   */
+  async add(source: string, readonly: boolean): Promise<BoundSource> {
+    await this.prepare();
+    const name = `${this.#next++}`;
+    const target = this.pathOf(name);
+    // Which of both it is, is the launcher's to see: this process may not look.
+    if (!await this.#tryBind(source, target, readonly, "directory")) {
+      await this.#tryBind(source, target, readonly, "file");
+    }
+    return { name, source, readonly };
+  }
+
+  /** Makes the directory, for a file server that begins before there is anything to see. */
+  async prepare(): Promise<void> {
+    try {
+      await Deno.mkdir(this.directory, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw SandboxError.from(error, `cannot make "${this.directory}"`);
+    }
+  }
+
+  /** Where a source is. */
+  pathOf(name: string): string {
+    return `${this.directory}/${name}`;
+  }
+
+  /** Takes note of what an earlier process has mounted. */
+  keep({ name }: BoundSource): void {
+    if (!NAME.test(name)) {
+      throw new SandboxError("DataLoss", `cannot take over the volume "${name}": no such name`);
+    }
+    this.#next = Math.max(this.#next, Number(name) + 1);
+  }
+
+  /**
+   * Unmounts sources. What a guest still has open stays there for it, out of sight.
+   *
+   * @throws {SandboxError} Where one cannot be unmounted; it is still there then.
+   */
+  async remove(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return;
+    const targets = names.map((name) => this.pathOf(name));
+    await this.#mounter.unmountAll(targets);
+    for (const target of targets) await removePlace(target);
+  }
+
+  /**
+   * Unmounts what an earlier process has left, except for some.
+   *
+   * @param kept Names that stay.
+   */
+  async sweep(kept: ReadonlySet<string>): Promise<void> {
+    const names = (await this.#names()).filter((name) => !kept.has(name));
+    // The last one first, as a later one may be mounted from an earlier one.
+    await this.remove(names.sort((a, b) => Number(b) - Number(a)));
+  }
+
+  /** Unmounts everything and removes the directory. May be called more than once. */
+  async clear(): Promise<void> {
+    await this.sweep(new Set());
+    try {
+      await Deno.remove(this.directory);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+      throw SandboxError.from(error, `cannot remove "${this.directory}"`);
+    }
+  }
+
+  async #names(): Promise<readonly string[]> {
+    try {
+      const entries = await Array.fromAsync(Deno.readDir(this.directory));
+      const names = entries.map(({ name }) => name).filter((name) => NAME.test(name));
+      this.#next = Math.max(this.#next, ...names.map((name) => Number(name) + 1));
+      return names;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw SandboxError.from(error, `cannot read "${this.directory}"`);
+    }
+  }
+
+  /** @returns False where a directory was expected, and the source is none. */
+  async #tryBind(
+    source: string,
+    target: string,
+    readonly: boolean,
+    kind: "directory" | "file",
+  ): Promise<boolean> {
+    const action = `cannot mount "${source}"`;
+    try {
+      if (kind === "directory") await Deno.mkdir(target, { mode: 0o700 });
+      else (await Deno.open(target, { write: true, createNew: true, mode: 0o600 })).close();
+      await this.#mounter.bind([{ source, target, readonly, recursive: true }]);
+      return true;
+    } catch (error) {
+      await removePlace(target).catch(() => {});
+      const failure = SandboxError.from(error, action);
+      if (kind === "directory" && failure.code === "InvalidArgument") return false;
+      if (failure.code !== "NotFound") throw failure;
+      throw new SandboxError("InvalidArgument", `${action}: there is no such file or directory`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+/** Removes an empty place. One that something is mounted at, or in, stays. */
+async function removePlace(path: string): Promise<void> {
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw SandboxError.from(error, `cannot remove the place of a mount "${path}"`);
+  }
+}

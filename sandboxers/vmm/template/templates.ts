@@ -1,0 +1,293 @@
+/**
+ * Templates: machines that were booted once, up to an agent that answers, and saved with their
+ * memory. Clones of one share its pages. There is one for each kind of machine, made when it is
+ * first asked for; one that is stale, damaged or missing is made again. Nothing that goes wrong here
+ * fails a pod: whoever asks is told that there is none, and boots.
+ *
+ * @module
+ */
+
+import { abortError, SandboxError } from "../../lifecycle/errors.ts";
+import type { Log } from "../../log.ts";
+import type { MachineSpec, SavedMachine } from "../hypervisor.ts";
+import type { SavedMachines } from "../machines.ts";
+import { type BuilderOptions, buildTemplate } from "./builder.ts";
+import { type TemplateHost, TemplateKeys } from "./key.ts";
+import {
+  finish,
+  isThere,
+  readTemplate,
+  type TemplateNote,
+  UNFINISHED_PREFIX,
+} from "./template_files.ts";
+
+/** Options of {@link Templates}. */
+export interface TemplatesOptions extends BuilderOptions {
+  /**
+   * Where templates are, an absolute path that VMMs can get to; made where it is missing. In memory
+   * (tmpfs) clones start quickest.
+   */
+  readonly directory: string;
+  /** What templates depend on here. */
+  readonly host: TemplateHost;
+  /** How many are kept; those that were not used for longest go. At least 1. */
+  readonly countMax: number;
+  /** Where notes go. */
+  readonly log: Log;
+  /** How long making one may take, in milliseconds. Default two minutes. */
+  readonly buildTimeoutMs?: number;
+  /** The time in milliseconds since the epoch. Default: the clock of this machine. */
+  readonly now?: () => number;
+}
+
+/** A template that can be used. */
+interface Template {
+  readonly key: string;
+  readonly directory: string;
+  readonly note: TemplateNote;
+  usedAt: number;
+}
+
+/** How often making a kind's template failed, or a clone of it, and until when not to try again. */
+interface Failures {
+  count: number;
+  until: number;
+}
+
+const BUILD_MS = 120_000;
+
+/** How long a template that was handed out is kept at least, in milliseconds: its clone is starting. */
+const IN_USE_MS = 60_000;
+
+/** How long not to try after the first failure, and at most, in milliseconds; it doubles each time. */
+const PAUSE_MS = 1000;
+const PAUSE_MS_MAX = 10 * 60_000;
+
+/** After so long without another one a failure counts as the first again, in milliseconds. */
+const FORGIVEN_MS = 5 * 60_000;
+
+/** Most kinds that wait for their template to be made. */
+const WAITING_MAX = 8;
+
+/** Most kinds whose failures are remembered. */
+const FAILURES_MAX = 256;
+
+/** Templates. */
+export class Templates implements SavedMachines {
+  readonly #options: TemplatesOptions;
+  readonly #keys: TemplateKeys;
+  readonly #templates = new Map<string, Template>();
+  readonly #builds = new Map<string, Promise<Template | undefined>>();
+  readonly #failures = new Map<string, Failures>();
+  readonly #removals = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+  readonly #now: () => number;
+  #opened: Promise<void> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** Touches nothing yet. */
+  constructor(options: TemplatesOptions) {
+    this.#options = options;
+    this.#keys = new TemplateKeys(options.host);
+    this.#now = options.now ?? Date.now;
+  }
+
+  /**
+   * The template of a machine. Whoever asks first waits until it is made, and so do all who ask
+   * meanwhile; while one of another kind is being made nobody waits.
+   *
+   * @param spec The machine.
+   * @param signal Ends the waiting; the making goes on, for the next one.
+   * @returns Undefined where there is none now: boot instead.
+   * @throws {SandboxError} `Cancelled`, `DeadlineExceeded` by the signal; nothing else.
+   */
+  async get(spec: MachineSpec, signal: AbortSignal): Promise<SavedMachine | undefined> {
+    if (signal.aborted) throw abortError(signal, "cannot wait for a template");
+    if (this.#closing.signal.aborted || !this.#canHave(spec)) return undefined;
+    const { promise: interrupted, reject } = Promise.withResolvers<never>();
+    const onAbort = () => reject(abortError(signal, "cannot wait for a template"));
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      const template = await Promise.race([this.#find(spec), interrupted]);
+      if (template === undefined) return undefined;
+      template.usedAt = this.#now();
+      return { directory: template.directory, spec };
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /**
+   * Takes note that a clone of a template failed. It is not used again; the next one who asks has it
+   * made anew, not at once where that happens again and again.
+   *
+   * @param saved What {@link Templates.get} had given.
+   */
+  reject(saved: SavedMachine): void {
+    const template = [...this.#templates.values()]
+      .find(({ directory }) => directory === saved.directory);
+    // Another one may have said so before; there is a new one then.
+    if (template === undefined) return;
+    this.#fail(template.key);
+    this.#drop(template);
+  }
+
+  /** Ends what is being made. Templates stay on disk. */
+  async close(): Promise<void> {
+    this.#closing.abort(new SandboxError("Cancelled", "the sandboxer ends"));
+    await Promise.allSettled([...this.#builds.values(), ...this.#removals]);
+  }
+
+  /** Whether machines of this kind can have one. */
+  #canHave(spec: MachineSpec): boolean {
+    const { hypervisor, sharedTree } = this.#options;
+    return hypervisor.clone !== undefined && (!spec.sharedTree || sharedTree !== undefined);
+  }
+
+  /** Finds a template or makes it. Never throws. */
+  async #find(spec: MachineSpec): Promise<Template | undefined> {
+    try {
+      await this.#open();
+      const key = await this.#keys.keyOf(spec);
+      const known = this.#templates.get(key);
+      if (known !== undefined) {
+        if (await isThere(known.directory, known.note)) return known;
+        this.#options.log.warn("a template is not as it was made: it is made again", {
+          template: known.directory,
+        });
+        this.#drop(known);
+      }
+      return await this.#make(key, spec);
+    } catch (error) {
+      this.#options.log.warn("cannot look for a template", { error: SandboxError.from(error) });
+      return undefined;
+    }
+  }
+
+  /** Makes one; undefined where that is not the time to, or fails. */
+  async #make(key: string, spec: MachineSpec): Promise<Template | undefined> {
+    const running = this.#builds.get(key);
+    if (running !== undefined) return await running;
+    if ((this.#failures.get(key)?.until ?? 0) > this.#now()) return undefined;
+    if (this.#closing.signal.aborted || this.#builds.size >= WAITING_MAX) return undefined;
+    const isFirst = this.#builds.size === 0;
+    const build = this.#turn.then(() => this.#build(key, spec)).finally(() =>
+      this.#builds.delete(key)
+    );
+    this.#builds.set(key, build);
+    this.#turn = build;
+    return isFirst ? await build : undefined;
+  }
+
+  /** Makes one. Never throws. */
+  async #build(key: string, spec: MachineSpec): Promise<Template | undefined> {
+    const { directory: parent, log, buildTimeoutMs = BUILD_MS } = this.#options;
+    const begin = this.#now();
+    const timeout = new AbortController();
+    const timer = setTimeout(
+      () => timeout.abort(new DOMException("it took too long", "TimeoutError")),
+      buildTimeoutMs,
+    );
+    const signal = AbortSignal.any([this.#closing.signal, timeout.signal]);
+    try {
+      signal.throwIfAborted();
+      const unfinished = await buildTemplate(spec, parent, this.#options, signal);
+      const directory = await finish(unfinished, parent, { key, host: this.#options.host })
+        .catch(async (error: unknown) => {
+          await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+          throw error;
+        });
+      const note = await readTemplate(directory);
+      const template = { key, directory, note, usedAt: this.#now() };
+      this.#templates.set(key, template);
+      this.#dropSurplus(template);
+      const bytes = note.files.reduce((sum, file) => sum + file.bytes, 0);
+      log.info("made a template", { template: directory, ms: template.usedAt - begin, bytes });
+      return template;
+    } catch (error) {
+      if (this.#closing.signal.aborted) return undefined;
+      const until = this.#fail(key);
+      log.warn("cannot make a template: pods are booted", {
+        error: SandboxError.from(error),
+        nextTryMs: until - this.#now(),
+      });
+      return undefined;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Takes note of a failure. @returns Until when not to try again. */
+  #fail(key: string): number {
+    if (this.#failures.size >= FAILURES_MAX) this.#failures.clear();
+    const last = this.#failures.get(key);
+    const isForgiven = last === undefined || this.#now() - last.until > FORGIVEN_MS;
+    const count = isForgiven ? 1 : last.count + 1;
+    const until = this.#now() + Math.min(PAUSE_MS_MAX, PAUSE_MS * 2 ** (count - 1));
+    this.#failures.set(key, { count, until });
+    return until;
+  }
+
+  /** Looks once, before the first template is made, what is there already. */
+  async #open(): Promise<void> {
+    this.#opened ??= this.#findOld();
+    try {
+      await this.#opened;
+    } catch (error) {
+      // What failed may be mended by the next time.
+      this.#opened = undefined;
+      throw error;
+    }
+  }
+
+  /** Finds what an earlier process made, and removes what it left unfinished or cannot be used. */
+  async #findOld(): Promise<void> {
+    this.#templates.clear();
+    const { directory: parent, log, host } = this.#options;
+    const entries = await Array.fromAsync(Deno.readDir(parent)).catch((error: unknown) => {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    });
+    for (const { name, isDirectory } of entries) {
+      const directory = `${parent}/${name}`;
+      if (!isDirectory) continue;
+      const note = name.startsWith(UNFINISHED_PREFIX)
+        ? undefined
+        : await readTemplate(directory).catch((error: unknown) => {
+          log.info("a template is removed", { error: SandboxError.from(error) });
+        });
+      const isUsable = note !== undefined && JSON.stringify(note.host) === JSON.stringify(host) &&
+        !this.#templates.has(note.key);
+      if (!isUsable) {
+        await Deno.remove(directory, { recursive: true });
+        continue;
+      }
+      this.#templates.set(note.key, { key: note.key, directory, note, usedAt: 0 });
+    }
+  }
+
+  /** Removes those that were not used for longest, until there are not too many. */
+  #dropSurplus(newest: Template): void {
+    const old = [...this.#templates.values()]
+      .filter((template) => template !== newest)
+      .sort((a, b) => a.usedAt - b.usedAt);
+    for (const template of old) {
+      if (this.#templates.size <= this.#options.countMax) return;
+      // Those that are left are in use too: there are some more for a while.
+      if (this.#now() - template.usedAt < IN_USE_MS) return;
+      this.#drop(template);
+    }
+  }
+
+  /** Forgets a template and removes it. Clones that run have its pages open. */
+  #drop(template: Template): void {
+    this.#templates.delete(template.key);
+    const removal = Deno.remove(template.directory, { recursive: true })
+      .catch((error: unknown) => {
+        if (error instanceof Deno.errors.NotFound) return;
+        this.#options.log.warn("cannot remove a template", { error: SandboxError.from(error) });
+      })
+      .finally(() => this.#removals.delete(removal));
+    this.#removals.add(removal);
+  }
+}
