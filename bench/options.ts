@@ -7,30 +7,47 @@
 import { parseArgs } from "node:util";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 
-/** The names of all benchmarks, in the order in which they run. */
-export const BENCHMARKS = [
-  "engine-start",
-  "cri-start",
-  "parallel",
-  "rpc",
-  "memory",
-  "aot-start",
-  "compute",
-  "kill",
-  "cycles",
-  "neighbour",
-  "isolation",
-  "density",
-] as const;
+/** The names of all benchmarks by kind of sandbox, in the order in which they run. */
+export const BENCHMARKS = {
+  wasm: [
+    "engine-start",
+    "cri-start",
+    "parallel",
+    "rpc",
+    "memory",
+    "aot-start",
+    "compute",
+    "kill",
+    "cycles",
+    "neighbour",
+    "isolation",
+    "density",
+  ],
+  vmm: [
+    "vmm-start",
+    "vmm-cri-start",
+    "vmm-parallel",
+    "vmm-memory",
+    "vmm-stdio",
+    "vmm-files",
+    "agent",
+  ],
+} as const;
+
+/** A kind of sandbox that can be measured. */
+export type BenchKind = keyof typeof BENCHMARKS;
 
 /** The help text. */
 export const HELP: string = `Measures Quasaur and its peers, in turn, on this machine.
 
-Usage: deno task bench [wasm] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
+Usage: deno task bench [wasm|vmm] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
 
-  --only NAME  this benchmark only (may be repeated):
-               ${BENCHMARKS.slice(0, 5).join(", ")},
-               ${BENCHMARKS.slice(5).join(", ")}
+  wasm         WebAssembly pods (the default)
+  vmm          microVM pods
+  --only NAME  this benchmark of the kind only (may be repeated):
+               wasm: ${BENCHMARKS.wasm.slice(0, 6).join(", ")},
+                     ${BENCHMARKS.wasm.slice(6).join(", ")}
+               vmm:  ${BENCHMARKS.vmm.join(", ")}
   --runs N     measure in N rounds, however long it takes (default: as many as fit into about twelve
                minutes altogether); memory is read in one; cycles and density do N hundredths of all
                that they do otherwise
@@ -39,7 +56,7 @@ Usage: deno task bench [wasm] [--only NAME]... [--runs N] [--json FILE] [--svg F
   -h, --help   print this`;
 
 /** The name of a benchmark. */
-export type BenchmarkName = typeof BENCHMARKS[number];
+export type BenchmarkName = typeof BENCHMARKS[BenchKind][number];
 
 /** What to do. */
 export interface BenchOptions {
@@ -56,9 +73,6 @@ export interface BenchOptions {
 /** Most rounds that can be asked for. */
 const RUNS_MAX = 10_000;
 
-/** Kinds of sandbox that can be measured. */
-const KINDS: readonly string[] = ["wasm"];
-
 /**
  * Reads the command line.
  *
@@ -70,19 +84,24 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
   const { values, positionals } = parse(args);
   if (values.help) return undefined;
   const [kind = "wasm", ...rest] = positionals;
-  if (!KINDS.includes(kind)) throw invalid("kind of sandbox", kind, KINDS.join(", "));
+  if (!isKind(kind)) throw invalid("kind of sandbox", kind, Object.keys(BENCHMARKS).join(", "));
   if (rest[0] !== undefined) throw invalid("argument", rest[0], "nothing after the kind");
+  const all: readonly BenchmarkName[] = BENCHMARKS[kind];
   const only = (values.only ?? []).map((name) => {
-    const found = BENCHMARKS.find((candidate) => candidate === name);
-    if (found === undefined) throw invalid("--only", name, `one of ${BENCHMARKS.join(", ")}`);
+    const found = all.find((candidate) => candidate === name);
+    if (found === undefined) throw invalid("--only", name, `one of ${all.join(", ")}`);
     return found;
   });
   return {
-    only: only.length === 0 ? BENCHMARKS : BENCHMARKS.filter((name) => only.includes(name)),
+    only: only.length === 0 ? all : all.filter((name) => only.includes(name)),
     ...(values.runs === undefined ? {} : { runs: parseRuns(values.runs) }),
     ...(values.json === undefined ? {} : { json: filePath("--json", values.json) }),
     ...(values.svg === undefined ? {} : { svg: filePath("--svg", values.svg) }),
   };
+}
+
+function isKind(name: string): name is BenchKind {
+  return Object.hasOwn(BENCHMARKS, name);
 }
 
 /** The raw values. */

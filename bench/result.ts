@@ -13,7 +13,7 @@ export const OURS = "ours";
 export const EXTRAPOLATED = " (extrapolated)";
 
 /** The unit of a measurement; `left` counts things that should be gone. */
-export type Unit = "ms" | "KiB" | "MiB" | "calls/s" | "pods" | "left";
+export type Unit = "ms" | "KiB" | "MiB" | "MB/s" | "calls/s" | "pods" | "left";
 
 /**
  * Something to reach: the median (or another percentile) is at most, or at least, a number, or the
@@ -44,8 +44,11 @@ export interface Measurement {
   readonly goals?: readonly Goal[];
 }
 
-/** The tables of goals: `base` of the project as a whole, `wasm` of the wasm sandboxer in depth. */
-export const GOAL_TABLES = ["base", "wasm"] as const;
+/**
+ * The tables of goals: `base` of the project as a whole, `wasm` of the wasm sandboxer in depth, `vmm`
+ * of the vmm sandboxer.
+ */
+export const GOAL_TABLES = ["base", "wasm", "vmm"] as const;
 
 /** The name of a table of goals. */
 export type GoalTable = typeof GOAL_TABLES[number];

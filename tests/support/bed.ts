@@ -72,6 +72,8 @@ export class Bed implements AsyncDisposable {
     const parent = await parentDirectory();
     await sweepStaleBeds(parent, PREFIX);
     const directory = await Deno.makeTempDir({ dir: parent, prefix: PREFIX });
+    // VMMs run as users of their own, and have their files below.
+    await Deno.chmod(directory, 0o711);
     await claimBed(directory);
     const bed = new Bed(directory, options.kinds ?? [], options.logLevel ?? "debug");
     try {

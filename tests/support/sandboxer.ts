@@ -57,6 +57,11 @@ export class SandboxerPaths {
     return `${this.bedDirectory}/cache`;
   }
 
+  /** Stands in for the file in /etc/quasaur. */
+  get configPath(): string {
+    return `${this.bedDirectory}/${this.kind}.toml`;
+  }
+
   /** What this bed has in the place of the system's directories. */
   get replacements(): ReadonlyMap<string, string> {
     return new Map([
@@ -65,6 +70,9 @@ export class SandboxerPaths {
       ["/run/containerd/containerd.sock", `${this.bedDirectory}/containerd.sock`],
       ["/var/lib/containerd", `${this.bedDirectory}/root`],
       ["/var/cache/quasaur", this.cacheDirectory],
+      // Kernel and initrd are built once, for all beds.
+      ["/var/cache/quasaur/guest", "/var/cache/quasaur/guest"],
+      ["/etc/quasaur/vmm.toml", this.configPath],
     ]);
   }
 }
@@ -126,6 +134,7 @@ export class SandboxerProcess implements AsyncDisposable {
   /** Starts it and waits until both its sockets take connections. */
   async start(): Promise<void> {
     await Deno.mkdir(this.paths.runDirectory, { recursive: true });
+    if (this.paths.kind === "vmm") await writeVmmConfig(this.paths);
     await this.process.start();
     const { name, socketPath, taskSocketPath } = this.paths;
     await waitFor(`${name} to listen`, async () => {
@@ -147,6 +156,12 @@ export class SandboxerProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.process.stop();
   }
+}
+
+/** A vmm sandboxer has its image cache in the bed. */
+async function writeVmmConfig({ configPath, cacheDirectory }: SandboxerPaths): Promise<void> {
+  if (await Deno.stat(configPath).then(() => true, () => false)) return;
+  await Deno.writeTextFile(configPath, `[storage]\ncache_directory = "${cacheDirectory}/images"\n`);
 }
 
 /** Whether somebody listens at a socket. */
@@ -178,6 +193,7 @@ function denoArguments(
     `--containerd-events=${paths.bedDirectory}/containerd.sock.ttrpc`,
     `--log-level=${logLevel}`,
     ...(program.kind === "wasm" ? [`--cache-dir=${paths.cacheDirectory}/wasm`] : []),
+    ...(program.kind === "vmm" ? [`--config=${paths.configPath}`] : []),
     ...program.flags ?? [],
   ];
 }
