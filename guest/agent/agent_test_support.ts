@@ -75,11 +75,18 @@ async function hashOfSources(): Promise<string> {
 
 /** An agent that runs as a plain process. */
 export class TestAgent implements AsyncDisposable {
-  private constructor(
-    readonly directory: string,
-    readonly socket: string,
-    readonly child: Deno.ChildProcess,
-  ) {}
+  /** The directory of its socket. */
+  readonly directory: string;
+  /** Its socket. */
+  readonly socket: string;
+  /** The process. */
+  readonly child: Deno.ChildProcess;
+
+  private constructor(directory: string, socket: string, child: Deno.ChildProcess) {
+    this.directory = directory;
+    this.socket = socket;
+    this.child = child;
+  }
 
   /** Starts one; it runs in a directory of its own. */
   static async start(): Promise<TestAgent> {
@@ -125,6 +132,7 @@ export class TestAgent implements AsyncDisposable {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? NaN);
   }
 
+  /** Kills it and removes its directory. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.child.kill("SIGKILL");
     await this.child.status;
@@ -142,7 +150,9 @@ export interface Collected {
 
 /** A host that talks with an agent, over one or several connections. */
 export class TestHost implements Disposable {
+  /** What the agent said unasked. */
   readonly events: AgentEvent[] = [];
+  /** What happened to the connection. */
   readonly notes: string[] = [];
   readonly #peer: HostPeer;
   readonly #path: string;
@@ -269,6 +279,7 @@ export class TestHost implements Disposable {
     return undefined;
   }
 
+  /** Goes without a word. */
   [Symbol.dispose](): void {
     this.#peer.dispose("the test is over");
     this.cut();
@@ -288,17 +299,28 @@ export interface ExecOptions {
 
 /** A process that was started. */
 export interface Executed {
+  /** Its id on the machine that it runs on. */
   readonly pid: number;
+  /** The ids of its streams. */
   readonly stdio: GuestStdio;
+  /** Its input, where it has one. */
   readonly stdin: OutboundStream | undefined;
+  /** Its output. */
   readonly stdout: InboundStream;
+  /** Its error output; none with a terminal. */
   readonly stderr: InboundStream | undefined;
 }
 
 /** An error that the agent answered. */
 export class AgentRefusal extends Error {
+  /** The name shown in stack traces. */
   override readonly name = "AgentRefusal";
 
+  /**
+   * Makes an error.
+   *
+   * @param failure What the agent answered.
+   */
   constructor(readonly failure: AgentFailure) {
     super(`${failure.code}: ${failure.message}`);
   }

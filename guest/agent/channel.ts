@@ -145,10 +145,7 @@ export class Channel implements Transport {
     for (;;) {
       const first = this.#queue[0];
       if (first === undefined || this.#watch === undefined) break;
-      const left = first.byteLength - this.#sentBytes;
-      const length = left < writeBytesMax ? left : writeBytesMax;
-      const offset = first.byteOffset + this.#sentBytes;
-      const count = sys.write(this.fd, first.buffer, offset, length);
+      const count = sys.writeFrom(this.fd, first, this.#sentBytes, writeBytesMax);
       if (count === -EAGAIN) break;
       if (count < 0) {
         // The read side tells that the host is gone; what is here would reach nobody.

@@ -8,12 +8,15 @@
 import { AgentError } from "../protocol/agent_error.ts";
 import type { AgentEvent, GuestStdio, ProcessExit, ProcessName } from "../protocol/messages.ts";
 import { ESRCH, systemError } from "./errno.ts";
+import { after, type Timer } from "./loop.ts";
 import { type ChildExit, watchChild } from "./processes.ts";
 import type { ProcessStdio } from "./stdio.ts";
 import * as sys from "./sys.js";
 
 /** Processes and exits that are kept at once. */
 const PROCESSES_MAX = 4096;
+/** After how long an exit that could not be told is told again, in milliseconds. */
+const RETRY_MS = 1000;
 
 /** A process that the host knows. */
 export interface NamedProcess {
@@ -48,6 +51,9 @@ function keyOf(name: ProcessName): string {
 /** See the module. */
 export class ProcessTable {
   readonly #processes = new Map<string, Kept>();
+  /** Processes whose exit the host could not be told. */
+  readonly #untold = new Set<Kept>();
+  #retry: Timer | undefined;
   readonly #tell: (event: AgentEvent) => boolean;
 
   /**
@@ -96,7 +102,25 @@ export class ProcessTable {
     kept.exit = exit;
     kept.stdio.processEnded();
     kept.ended?.(exit);
-    if (this.#processes.get(keyOf(kept.name)) === kept) this.#tell({ kind: "exit", exit });
+    if (this.#processes.get(keyOf(kept.name)) !== kept) return;
+    if (!this.#tell({ kind: "exit", exit })) this.#untold.add(kept);
+    this.#retryLater();
+  }
+
+  /** Too much waits for the host, or none has come yet: tries again until it was told. */
+  #retryLater(): void {
+    if (this.#untold.size === 0 || this.#retry !== undefined) return;
+    this.#retry = after(RETRY_MS, () => {
+      this.#retry = undefined;
+      for (const kept of this.#untold) {
+        const known = this.#processes.get(keyOf(kept.name)) === kept;
+        if (known && kept.exit !== undefined && !this.#tell({ kind: "exit", exit: kept.exit })) {
+          break;
+        }
+        this.#untold.delete(kept);
+      }
+      this.#retryLater();
+    });
   }
 
   /** A process by its name. */
@@ -156,8 +180,11 @@ export class ProcessTable {
 
   /** Tells every exit again that was not acknowledged. */
   retell(): void {
-    for (const { exit } of this.#processes.values()) {
-      if (exit !== undefined) this.#tell({ kind: "exit", exit });
+    for (const kept of this.#processes.values()) {
+      if (kept.exit === undefined) continue;
+      if (this.#tell({ kind: "exit", exit: kept.exit })) this.#untold.delete(kept);
+      else this.#untold.add(kept);
     }
+    this.#retryLater();
   }
 }

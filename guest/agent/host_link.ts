@@ -9,6 +9,7 @@
 import type { GuestPeer } from "../protocol/peer.ts";
 import { Channel } from "./channel.ts";
 import { ENXIO, must, systemError } from "./errno.ts";
+import { listDirectory } from "./files.ts";
 import { EPOLLIN, O_NONBLOCK, O_RDWR } from "./linux.ts";
 import { log } from "./log.ts";
 import { after, watch } from "./loop.ts";
@@ -30,6 +31,8 @@ const PORT_LOOKS_MAX = 5000;
 const PORT_RARE_RETRY_MS = 1000;
 
 const PORTS_DIRECTORY = "/sys/class/virtio-ports";
+/** The kernel's modules for vsock, in the order of their names. */
+const VSOCK_MODULES = "/modules-vsock";
 
 /** Where the host is met. */
 export type HostLink =
@@ -62,11 +65,17 @@ export function openHostLink(link: HostLink, peer: Pick<GuestPeer, "attach">): v
       openPort(link.name, peer, 0);
       return;
     case "vsock":
+      loadVsock();
       serve(must("cannot listen on vsock", sys.vsockListen(link.port)), peer, VSOCK_WRITE_BYTES);
       return;
     case "unix":
       serve(must("cannot listen", sys.unixListen(link.path, BACKLOG)), peer, SOCKET_WRITE_BYTES);
   }
+}
+
+/** Loads what only guests with this link need. What fails shows when the socket is made. */
+function loadVsock(): void {
+  for (const name of listDirectory(VSOCK_MODULES)) sys.loadModule(`${VSOCK_MODULES}/${name}`, "");
 }
 
 /** The device of a port by its name: /sys/class/virtio-ports/vport0p1/name. */

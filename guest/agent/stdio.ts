@@ -25,9 +25,14 @@ const TURNS_MAX = 8;
 const LINGER_MS = 500;
 /** What is read at most after that, in bytes: all that a pipe can hold. */
 const LAST_BYTES_MAX = 1024 * 1024;
+/**
+ * What the pipe of an output holds, in bytes. A frame takes a little less than half of a pipe of the
+ * usual size, so that many frames would be small; and each switch between writer and agent costs.
+ */
+const OUTPUT_PIPE_BYTES = 256 * 1024;
 
 /** Where outputs go that nobody wants. */
-const discarded = new ArrayBuffer(16 * 1024);
+const discarded = new Uint8Array(16 * 1024);
 
 /** Standard streams of one process. */
 export class ProcessStdio {
@@ -85,6 +90,8 @@ export class ProcessStdio {
   #connectOutput(streams: StreamOpener, id: number): number {
     const [readEnd, writeEnd] = this.#pipe();
     this.#childEnds.push(writeEnd);
+    // Without the room it works as well, only slower.
+    sys.setPipeSize(readEnd, OUTPUT_PIPE_BYTES);
     let outbound: OutboundStream;
     try {
       outbound = streams.openOutput(id);
@@ -219,7 +226,7 @@ class InputPump {
         after(0, () => this.#move());
         return;
       }
-      const count = sys.write(fd, bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      const count = sys.writeFrom(fd, bytes, 0, bytes.byteLength);
       if (count === -EAGAIN) return;
       if (count < 0) {
         this.close(count === -EPIPE ? "the process does not read" : "the process is gone");
@@ -287,14 +294,14 @@ class OutputPump {
   }
 
   #discard(): number {
-    return sys.read(this.fd, discarded, 0, discarded.byteLength);
+    return sys.readInto(this.fd, discarded);
   }
 
   /** Undefined where the host has no room. */
   #forward(stream: OutboundStream): number | undefined {
     const room = stream.reserve();
     if (room === undefined) return undefined;
-    const count = sys.read(this.fd, room.buffer, room.byteOffset, room.byteLength);
+    const count = sys.readInto(this.fd, room);
     stream.commit(count > 0 ? count : 0);
     return count;
   }

@@ -90,6 +90,10 @@ export function close(fd: number): number;
 export function read(fd: number, buffer: ArrayBufferLike, offset: number, length: number): number;
 /** write(2) from a buffer at an offset; answers the count. Never raises SIGPIPE. */
 export function write(fd: number, buffer: ArrayBufferLike, offset: number, length: number): number;
+/** read(2) into a whole array; answers the count, 0 at the end. */
+export function readInto(fd: number, bytes: Uint8Array): number;
+/** write(2) of an array from `start` on, `lengthMax` bytes at most; answers the count. */
+export function writeFrom(fd: number, bytes: Uint8Array, start: number, lengthMax: number): number;
 /** pread(2). */
 export function pread(
   fd: number,

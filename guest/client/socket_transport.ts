@@ -106,7 +106,11 @@ export class SocketTransport implements Transport {
     if (this.#closed) return;
     this.#closed = true;
     this.discard();
-    this.#conn.close();
+    try {
+      this.#conn.close();
+    } catch {
+      // Whoever gave it has closed it.
+    }
     this.#onIdle?.();
   }
 }

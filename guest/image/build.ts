@@ -19,6 +19,12 @@ import { INITRD_FILE, KERNEL_FILE, MANIFEST_FILE } from "./paths.ts";
 /** The repository's root. */
 const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 
+/** What names of directories for unpacked packages begin with. */
+const SCRATCH_PREFIX = "scratch-";
+
+/** No build takes so long, in milliseconds. */
+const SCRATCH_MS = 60 * 60_000;
+
 /** What to build. */
 export interface GuestBuild {
   /** Where to; made where it is missing. */
@@ -41,20 +47,25 @@ export interface GuestBuild {
 export async function buildGuest(options: GuestBuild): Promise<GuestManifest> {
   const { directory, console = false } = options;
   const downloads = `${directory}/packages`;
+  await makeDirectory(directory);
   await makeDirectory(downloads);
-  const scratch = await Deno.makeTempDir({ dir: directory, prefix: "scratch-" });
+  await removeOldScratch(directory);
+  const scratch = await Deno.makeTempDir({ dir: directory, prefix: SCRATCH_PREFIX });
   try {
     const archive = new PackageArchive(scratch);
     const kernelPackages = await chooseKernel(archive);
     const programPackages = await choosePrograms(archive, console);
     const packages = [...kernelPackages, ...programPackages];
     const debs = await archive.download(packages, downloads);
-    const [kernel, programs, agent] = await Promise.all([
+    const parts = [
       getKernel(debs.slice(0, kernelPackages.length), `${scratch}/kernel`),
       getPrograms(debs.slice(kernelPackages.length), `${scratch}/programs`, console),
       readAgent(options.agent, `${scratch}/agent`),
-    ]);
-    const initrd = composeInitrd(agent, programs, kernel.modules);
+    ] as const;
+    // Nothing may still write there when the scratch directory is removed.
+    await Promise.allSettled(parts);
+    const [kernel, programs, agent] = await Promise.all(parts);
+    const initrd = composeInitrd(agent, programs, kernel);
     checkKernel(kernel.bytes, KERNEL_FILE);
     checkInitrd(initrd, INITRD_FILE);
     const manifest: GuestManifest = {
@@ -83,10 +94,12 @@ async function readAgent(given: string | undefined, scratch: string): Promise<Ui
   return await Deno.readFile(given ?? await buildAgent({ outDir: scratch }));
 }
 
-/** Makes the directory; those who run VMMs must be able to look into it. */
+/** Makes a directory; those who run VMMs must be able to look into it, whatever the umask is. */
 async function makeDirectory(path: string): Promise<void> {
   try {
-    await Deno.mkdir(path, { recursive: true, mode: 0o755 });
+    const isNew = await Deno.stat(path).then(() => false, () => true);
+    await Deno.mkdir(path, { recursive: true });
+    if (isNew) await Deno.chmod(path, 0o755);
     // An unwritable directory is told before anything is downloaded.
     await Deno.remove(await Deno.makeTempFile({ dir: path }));
   } catch (error) {
@@ -97,6 +110,17 @@ async function makeDirectory(path: string): Promise<void> {
         "by --out (and its files in the configuration of the sandboxer)",
       { cause: error },
     );
+  }
+}
+
+/** Removes what builds left that were killed. */
+async function removeOldScratch(directory: string): Promise<void> {
+  for (const { name } of await Array.fromAsync(Deno.readDir(directory))) {
+    if (!name.startsWith(SCRATCH_PREFIX)) continue;
+    const path = `${directory}/${name}`;
+    const changed = (await Deno.stat(path).catch(() => undefined))?.mtime?.getTime();
+    if (changed === undefined || Date.now() - changed < SCRATCH_MS) continue;
+    await Deno.remove(path, { recursive: true });
   }
 }
 

@@ -35,7 +35,7 @@ Deno.test("a kernel that comes out too short or too long is refused", async () =
 Deno.test("what is cut off, damaged or no kernel is refused", async () => {
   const image = await bzImage(["gzip", "-c"]);
   await assert.rejects(extractKernel(image.subarray(0, 0x240)), /not a bzImage/);
-  await assert.rejects(extractKernel(image.subarray(0, 1700)), /cut off or damaged/);
+  await assert.rejects(extractKernel(image.subarray(0, image.length - 55)), /cut off or damaged/);
   await assert.rejects(extractKernel(new Uint8Array(5000)), /not a bzImage/);
   const unknown = image.slice();
   unknown.fill(0xee, 3 * 512 + 100, 3 * 512 + 110);

@@ -7,11 +7,15 @@
 
 import { type CpioEntry, writeCpio } from "./cpio.ts";
 import { type ProgramNeeds, programNeeds } from "./libraries.ts";
+import type { GuestKernel } from "./kernel.ts";
 import type { KernelModule } from "./modules.ts";
 import { type PackageArchive, type PackageRecord, unpackPackages } from "./packages.ts";
 
 /** Where the agent finds the modules: `10-overlay.ko` and so on, loaded in the order of names. */
 export const MODULE_DIRECTORY = "modules";
+
+/** Those of guests whose agent is reached over vsock. */
+export const VSOCK_MODULE_DIRECTORY = "modules-vsock";
 
 /** The container runtime in the guest. */
 const RUNTIME_PATH = "usr/bin/crun";
@@ -30,6 +34,7 @@ const DIRECTORIES = [
   "usr/lib",
   "usr/lib/x86_64-linux-gnu",
   MODULE_DIRECTORY,
+  VSOCK_MODULE_DIRECTORY,
 ];
 
 /** What a person wants at hand on the debug console, as links to busybox. */
@@ -123,13 +128,13 @@ async function readBusybox(root: string): Promise<Uint8Array> {
  *
  * @param agent The agent, a program that needs no libraries.
  * @param programs See {@link getPrograms}.
- * @param modules The kernel's modules, in order.
+ * @param kernel What has the modules.
  * @returns The archive, uncompressed.
  */
 export function composeInitrd(
   agent: Uint8Array,
   programs: GuestPrograms,
-  modules: readonly KernelModule[],
+  kernel: Pick<GuestKernel, "modules" | "vsockModules">,
 ): Uint8Array<ArrayBuffer> {
   const { libraries, loader } = programs.needs;
   const entries: CpioEntry[] = [
@@ -141,12 +146,8 @@ export function composeInitrd(
     program("init", agent),
     program(RUNTIME_PATH, programs.runtime),
     ...libraries.map(({ name, bytes }) => program(`usr/lib/x86_64-linux-gnu/${name}`, bytes)),
-    ...modules.map(({ name, bytes }, index): CpioEntry => ({
-      kind: "file",
-      path: `${MODULE_DIRECTORY}/${String(index + 10)}-${name}.ko`,
-      mode: 0o644,
-      bytes,
-    })),
+    ...moduleEntries(MODULE_DIRECTORY, kernel.modules),
+    ...moduleEntries(VSOCK_MODULE_DIRECTORY, kernel.vsockModules),
   ];
   if (loader !== undefined) entries.push(...loaderEntries(loader.path.slice(1), loader.bytes));
   if (programs.busybox !== undefined) {
@@ -158,6 +159,16 @@ export function composeInitrd(
     })));
   }
   return writeCpio(entries);
+}
+
+/** Modules, by names whose order is that in which to load them. */
+function moduleEntries(directory: string, modules: readonly KernelModule[]): CpioEntry[] {
+  return modules.map(({ name, bytes }, index) => ({
+    kind: "file",
+    path: `${directory}/${index + 10}-${name}.ko`,
+    mode: 0o644,
+    bytes,
+  }));
 }
 
 /** The loader, at the path that programs ask for. */

@@ -23,8 +23,10 @@ export interface GuestKernel {
   readonly release: string;
   /** The kernel as an ELF file. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The modules that guests load, in order. */
+  /** The modules that every guest loads, in order. */
   readonly modules: readonly KernelModule[];
+  /** The modules that guests load after these whose agent is reached over vsock, in order. */
+  readonly vsockModules: readonly KernelModule[];
 }
 
 /**
@@ -52,11 +54,14 @@ export async function getKernel(
 ): Promise<GuestKernel> {
   await unpackPackages(packages, scratch);
   const found = await findParts(scratch);
-  const modules = wantedModules(await Deno.readTextFile(found.config), found.release);
+  const { always, vsock } = wantedModules(await Deno.readTextFile(found.config), found.release);
+  const modules = await pickModules(found.modules, always);
+  const all = await pickModules(found.modules, [...always, ...vsock]);
   return {
     release: found.release,
     bytes: await extractKernel(await Deno.readFile(found.image)),
-    modules: await pickModules(found.modules, modules),
+    modules,
+    vsockModules: all.slice(modules.length),
   };
 }
 

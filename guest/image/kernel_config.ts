@@ -15,6 +15,16 @@ interface Feature {
   readonly module: string;
   /** Whether no pod works without it. */
   readonly required: boolean;
+  /** Whether only guests need it whose agent is reached over vsock. */
+  readonly isForVsock?: boolean;
+}
+
+/** Modules to load, without those that they need, in the order in which to load them. */
+export interface WantedModules {
+  /** In every guest. */
+  readonly always: readonly string[];
+  /** In guests whose agent is reached over vsock, after the others. */
+  readonly vsock: readonly string[];
 }
 
 /** What has to be in the kernel itself: there is no module of it. */
@@ -52,7 +62,12 @@ const FEATURES: readonly Feature[] = [
   { option: "VIRTIO_BALLOON", module: "virtio_balloon", required: false },
   { option: "PVPANIC_PCI", module: "pvpanic_pci", required: false },
   { option: "PACKET", module: "af_packet", required: false },
-  { option: "VIRTIO_VSOCKETS", module: "vmw_vsock_virtio_transport", required: false },
+  {
+    option: "VIRTIO_VSOCKETS",
+    module: "vmw_vsock_virtio_transport",
+    required: false,
+    isForVsock: true,
+  },
 ];
 
 /**
@@ -60,11 +75,11 @@ const FEATURES: readonly Feature[] = [
  *
  * @param config The kernel's configuration, in its text form.
  * @param release The kernel's release, for messages.
- * @returns Names of modules, without those that they need, in the order in which to load them.
+ * @returns Names of modules.
  * @throws {SandboxError} `FailedPrecondition` where something is neither built in nor a module, with
  *   all that is missing.
  */
-export function wantedModules(config: string, release: string): string[] {
+export function wantedModules(config: string, release: string): WantedModules {
   const options = new Map(
     [...config.matchAll(/^CONFIG_([A-Z0-9_]+)=(.*)$/gm)].map(([, name = "", value = ""]) => [
       name,
@@ -83,5 +98,10 @@ export function wantedModules(config: string, release: string): string[] {
         missing.map((what) => `CONFIG_${what}`).join(", "),
     );
   }
-  return FEATURES.filter(({ option }) => options.get(option) === "m").map(({ module }) => module);
+  const modular = FEATURES.filter(({ option }) => options.get(option) === "m");
+  const [vsock, always] = [true, false].map((isForVsock) =>
+    modular.filter((feature) => (feature.isForVsock ?? false) === isForVsock)
+      .map(({ module }) => module)
+  );
+  return { always: always ?? [], vsock: vsock ?? [] };
 }

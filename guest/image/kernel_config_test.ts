@@ -17,7 +17,7 @@ function config(changes: Readonly<Record<string, string | undefined>> = {}): str
 }
 
 Deno.test("what is not built in is loaded, what is needed first comes first", () => {
-  assert.deepEqual(wantedModules(config(), "7.2"), [
+  assert.deepEqual(wantedModules(config(), "7.2").always, [
     "virtio_blk",
     "virtio_net",
     "overlay",
@@ -28,15 +28,20 @@ Deno.test("what is not built in is loaded, what is needed first comes first", ()
 
 Deno.test("a kernel that has nearly all in modules gets more of them loaded", () => {
   const modular = config({ VIRTIO_PCI: "m", VIRTIO_CONSOLE: "m", FUSE_FS: "m", VIRTIO_FS: "m" });
-  const wanted = wantedModules(modular, "6.1");
+  const wanted = wantedModules(modular, "6.1").always;
   assert.deepEqual(wanted.slice(0, 2), ["virtio_pci", "virtio_console"]);
   assert.ok(wanted.includes("virtiofs"));
 });
 
+Deno.test("what only some guests need is apart", () => {
+  const wanted = wantedModules(config({ VIRTIO_VSOCKETS: "m" }), "7.2");
+  assert.deepEqual(wanted.vsock, ["vmw_vsock_virtio_transport"]);
+  assert.ok(!wanted.always.includes("vmw_vsock_virtio_transport"));
+});
+
 Deno.test("what only makes guests better may be missing", () => {
-  assert.ok(
-    !wantedModules(config({ VIRTIO_BALLOON: undefined }), "7.2").includes("virtio_balloon"),
-  );
+  const wanted = wantedModules(config({ VIRTIO_BALLOON: undefined }), "7.2");
+  assert.ok(!wanted.always.includes("virtio_balloon"));
 });
 
 Deno.test("a kernel without something that guests need is refused, with all that is missing", () => {

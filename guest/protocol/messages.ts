@@ -372,7 +372,9 @@ export type RequestName = keyof Requests;
 export type AgentEvent =
   /** The guest has come up, or a host has connected again. */
   | { readonly kind: "ready"; readonly hello: Hello }
-  /** A process has ended, and all its output was sent. Told again until it is acknowledged. */
+  /**
+   * A process has ended, and the ends of its outputs follow. Told again until it is acknowledged.
+   */
   | { readonly kind: "exit"; readonly exit: ProcessExit }
   /** The kernel killed something in a container for want of memory. */
   | { readonly kind: "oom"; readonly container: string }

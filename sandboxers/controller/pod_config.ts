@@ -49,6 +49,7 @@ export function sandboxSpec(request: ControllerCreateRequest, namespace: string)
       config?.linux?.overhead,
       "options.linux",
     ),
+    ...sysctls(config),
     labels: { ...config?.labels ?? sandbox?.labels },
     annotations: { ...request.annotations, ...config?.annotations },
   };
@@ -103,6 +104,12 @@ function network(path: string, config: PodSandboxConfig | undefined): NetworkSpe
     throw invalid("netns_path", path, `an absolute path without ".."`);
   }
   return { kind: "namespace", path };
+}
+
+/** Kernel settings, where the pod has any. */
+function sysctls(config: PodSandboxConfig | undefined): Pick<SandboxSpec, "sysctls"> {
+  const settings = config?.linux?.sysctls ?? {};
+  return Object.keys(settings).length === 0 ? {} : { sysctls: { ...settings } };
 }
 
 function dns(config: PodSandboxConfig | undefined): DnsSpec {

@@ -14,6 +14,7 @@
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { ByteSink, ByteSource } from "./byte_ends.ts";
+import type { FifoEnd, FifoKeeper } from "./fifo_holder.ts";
 import { Polling } from "./polling.ts";
 
 const { O_NONBLOCK, O_RDONLY, O_WRONLY, O_NOCTTY } = constants;
@@ -21,21 +22,48 @@ const { O_NONBLOCK, O_RDONLY, O_WRONLY, O_NOCTTY } = constants;
 /** Writes of at most this size are whole or not at all (pipe(7), PIPE_BUF). */
 const ATOMIC_BYTES = 4096;
 
+/** How long a FIFO is open before somebody else holds it too: most execs are over by then. */
+const HOLD_AFTER_MS = 500;
+
+/** Has an open FIFO held beyond this process, from a moment after it was opened on. */
+class Hold implements Disposable {
+  readonly #timer: ReturnType<typeof setTimeout>;
+  readonly #letGo: () => void;
+  #held = false;
+
+  constructor(keeper: FifoKeeper, path: string, end: FifoEnd) {
+    this.#letGo = () => keeper.letGo(path, end);
+    this.#timer = setTimeout(() => {
+      this.#held = true;
+      keeper.hold(path, end);
+    }, HOLD_AFTER_MS);
+  }
+
+  /** Closes it; what waits is given up. */
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    if (this.#held) this.#letGo();
+    this.#held = false;
+  }
+}
+
 /** A FIFO that bytes come from. */
 export class FifoSource implements ByteSource {
   readonly #what: string;
   readonly #polling = new Polling();
   #fd: number | undefined;
   #holdFd: number | undefined;
+  #hold: Hold | undefined;
 
   /**
    * Opens it.
    *
    * @param path An absolute path.
    * @param what What it is, for messages, such as `stdin of container "a"`.
+   * @param keeper Holds it beyond this process, so that its writers do not find it closed.
    * @throws {SandboxError} `NotFound`, `PermissionDenied`; nothing is open then.
    */
-  constructor(path: string, what: string) {
+  constructor(path: string, what: string, keeper?: FifoKeeper) {
     this.#what = what;
     using undo = new DisposableStack();
     undo.use(this);
@@ -43,6 +71,7 @@ export class FifoSource implements ByteSource {
     // There is a reader now, so this does not wait either.
     this.#holdFd = open(path, O_WRONLY, what);
     undo.move();
+    if (keeper !== undefined) this.#hold = new Hold(keeper, path, "read");
   }
 
   read(into: Uint8Array): number | null | Promise<number | null> {
@@ -76,8 +105,10 @@ export class FifoSource implements ByteSource {
     this.#holdFd = undefined;
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.letEnd();
+    this.#hold?.[Symbol.dispose]();
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
     this.#polling[Symbol.dispose]();
@@ -89,19 +120,25 @@ export class FifoSink implements ByteSink {
   readonly #path: string;
   readonly #what: string;
   readonly #polling = new Polling();
+  readonly #keeper: FifoKeeper | undefined;
   #fd: number | undefined;
   #openedMs = 0;
+  #hold: Hold | undefined;
+  #hasWritten = false;
 
   /**
    * Begins to open it: that is done when somebody reads it.
    *
    * @param path An absolute path.
    * @param what What it is, for messages, such as `stdout of container "a"`.
+   * @param keeper Holds it beyond this process, so that its reader does not take this process's end
+   *   for the stream's.
    * @throws {SandboxError} `NotFound`, `PermissionDenied`.
    */
-  constructor(path: string, what: string) {
+  constructor(path: string, what: string, keeper?: FifoKeeper) {
     this.#path = path;
     this.#what = what;
+    this.#keeper = keeper;
     if (!this.#tryOpen()) void this.#openLater();
   }
 
@@ -117,6 +154,7 @@ export class FifoSink implements ByteSink {
       throw error;
     }
     this.#openedMs = performance.now();
+    if (this.#keeper !== undefined) this.#hold = new Hold(this.#keeper, this.#path, "write");
     this.#polling.reset();
     return true;
   }
@@ -170,7 +208,10 @@ export class FifoSink implements ByteSink {
         throw SandboxError.from(error, `cannot write ${this.#what}`);
       }
     }
-    if (written > 0) this.#polling.reset();
+    if (written > 0) {
+      this.#hasWritten = true;
+      this.#polling.reset();
+    }
     return written;
   }
 
@@ -185,10 +226,14 @@ export class FifoSink implements ByteSink {
     }
     const sinceMs = performance.now() - this.#openedMs;
     this[Symbol.dispose]();
-    if (sinceMs < SETTLE_MS) await new Promise((done) => setTimeout(done, SETTLE_MS - sinceMs));
+    if (this.#hasWritten && sinceMs < SETTLE_MS) {
+      await new Promise((done) => setTimeout(done, SETTLE_MS - sinceMs));
+    }
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
+    this.#hold?.[Symbol.dispose]();
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
     this.#polling[Symbol.dispose]();

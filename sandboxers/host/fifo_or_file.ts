@@ -7,6 +7,7 @@
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { ByteSink, ByteSource } from "./byte_ends.ts";
 import { FifoSink, FifoSource, openError } from "./fifo.ts";
+import type { FifoKeeper } from "./fifo_holder.ts";
 import { FileSink, FileSource } from "./file_ends.ts";
 
 /**
@@ -14,10 +15,11 @@ import { FileSink, FileSource } from "./file_ends.ts";
  *
  * @param path An absolute path.
  * @param what What it is, for messages, such as `stdin of container "a"`.
+ * @param keeper Holds a FIFO beyond this process.
  * @throws {SandboxError} `NotFound`, `PermissionDenied`, `InvalidArgument` for a directory.
  */
-export function openSource(path: string, what: string): ByteSource {
-  if (isFifo(path, what)) return new FifoSource(path, what);
+export function openSource(path: string, what: string, keeper?: FifoKeeper): ByteSource {
+  if (isFifo(path, what)) return new FifoSource(path, what, keeper);
   return new FileSource(openFile(path, what, { read: true }));
 }
 
@@ -26,10 +28,11 @@ export function openSource(path: string, what: string): ByteSource {
  *
  * @param path An absolute path.
  * @param what What it is, for messages, such as `stdout of container "a"`.
+ * @param keeper Holds a FIFO beyond this process.
  * @throws {SandboxError} `NotFound`, `PermissionDenied`, `InvalidArgument` for a directory.
  */
-export function openSink(path: string, what: string): ByteSink {
-  if (isFifo(path, what)) return new FifoSink(path, what);
+export function openSink(path: string, what: string, keeper?: FifoKeeper): ByteSink {
+  if (isFifo(path, what)) return new FifoSink(path, what, keeper);
   return new FileSink(openFile(path, what, { append: true }));
 }
 

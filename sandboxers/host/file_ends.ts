@@ -24,6 +24,7 @@ export class FileSource implements ByteSource {
 
   letEnd(): void {}
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     if (!this.#over) this.#file.close();
     this.#over = true;
@@ -51,6 +52,7 @@ export class FileSink implements ByteSink {
     return Promise.resolve();
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     if (!this.#over) this.#file.close();
     this.#over = true;
@@ -83,6 +85,7 @@ export class ReadableSource implements ByteSource {
     void this.#reader.cancel().catch(() => undefined);
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.letEnd();
   }
@@ -120,6 +123,7 @@ export class WritableSink implements ByteSink {
     await this.#writer.close().catch(() => undefined);
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     if (this.#over) return;
     this.#over = true;
@@ -147,6 +151,7 @@ export class OwnOutput implements ByteSink {
     return Promise.resolve();
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {}
 }
 
@@ -162,6 +167,7 @@ export class NoSink implements ByteSink {
     return Promise.resolve();
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {}
 }
 
@@ -173,6 +179,7 @@ export class NoSource implements ByteSource {
 
   letEnd(): void {}
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {}
 }
 
@@ -211,6 +218,7 @@ export class OwnInput implements ByteSource {
     this[Symbol.dispose]();
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.#isOver = true;
     this.#over.resolve(null);

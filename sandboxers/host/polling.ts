@@ -40,6 +40,7 @@ export class Polling implements Disposable {
     this.#pauseMs = FIRST_MS;
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.#over = true;
     this.#wake?.();

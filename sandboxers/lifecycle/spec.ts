@@ -71,6 +71,8 @@ export interface SandboxSpec {
   readonly cgroupParent: string;
   /** Limits of the whole sandbox. */
   readonly resources: ResourceSpec;
+  /** Kernel settings of the pod by name with dots; missing for none. */
+  readonly sysctls?: Readonly<Record<string, string>>;
   /** The pod's labels. */
   readonly labels: Readonly<Record<string, string>>;
   /** The pod's annotations. */

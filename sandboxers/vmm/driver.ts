@@ -100,9 +100,9 @@ export class VmmDriver implements Driver {
     const request = { spec, volumes, mustShare: false };
     const { guest, mayShare } = await this.#options.starter.start(request, signal);
     undo.defer(() => guest.stop());
-    await writePodState(directory, { guest: guest.record, mayShare });
+    await writePodState(directory, { guest: guest.record, mayShare, isUsed: false });
     undo.move();
-    return this.#pod({ spec, directory, guest, volumes, mayShare });
+    return this.#pod({ spec, directory, guest, volumes, mayShare, isUsed: false });
   }
 
   /** Takes a pod over: its guest with all that runs in it, or cleans up where that has ended. */
@@ -119,10 +119,12 @@ export class VmmDriver implements Driver {
       await removeDirectory(directory);
       return undefined;
     }
-    const { mayShare } = state;
-    const pod = this.#pod({ spec, directory, guest, volumes, mayShare });
+    const { mayShare, isUsed } = state;
+    const pod = this.#pod({ spec, directory, guest, volumes, mayShare, isUsed });
     try {
-      return { handle: pod, containers: await adoptContainers(pod, this.#context, sandbox) };
+      const containers = await adoptContainers(pod, this.#context, sandbox);
+      await volumes.sweep();
+      return { handle: pod, containers };
     } catch (error) {
       this.#options.log.error("ending a pod that cannot be taken over", {
         sandbox: spec.id,
@@ -146,12 +148,15 @@ export class VmmDriver implements Driver {
     await this.#options.leave(pods.length > 0);
   }
 
-  #pod(parts: Omit<PodParts, "remove">): VmPod {
+  #pod(parts: Omit<PodParts, "remove" | "onUsed">): VmPod {
     const remove = async () => {
       await removeDirectory(parts.directory);
       this.#pods.delete(pod);
     };
-    const pod = new VmPod(this.#context, { ...parts, remove });
+    const { directory, mayShare } = parts;
+    const onUsed = () =>
+      writePodState(directory, { guest: pod.guest.record, mayShare, isUsed: true });
+    const pod: VmPod = new VmPod(this.#context, { ...parts, remove, onUsed });
     this.#pods.add(pod);
     return pod;
   }
@@ -163,7 +168,7 @@ export class VmmDriver implements Driver {
     const request = { spec, volumes, mustShare: true };
     const { guest } = await this.#options.starter.start(request, signal);
     try {
-      await writePodState(directory, { guest: guest.record, mayShare: true });
+      await writePodState(directory, { guest: guest.record, mayShare: true, isUsed: false });
       return guest;
     } catch (error) {
       await guest.stop();

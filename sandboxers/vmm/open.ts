@@ -7,6 +7,7 @@
 
 import { AgentClient } from "../../guest/client/agent_client.ts";
 import { Gate } from "../host/gate.ts";
+import { FifoHolder } from "../host/fifo_holder.ts";
 import { type HostFacts, Launcher } from "../host/launcher.ts";
 import { HostMounter } from "../host/mounter.ts";
 import { TaskRelay } from "../host/task_relay.ts";
@@ -121,12 +122,16 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
     dir: directory,
     log,
   });
+  // A FIFO without a writer makes containerd stop reading: somebody has to hold them meanwhile.
+  const holder = taskListen === undefined
+    ? undefined
+    : await FifoHolder.start({ launcher, dir: directory, log });
   const { machines, ledger, pool, templates } = ready;
   const host = { accelerator: accelerator.accelerator, cpus: navigator.hardwareConcurrency };
   const driver = new VmmDriver({
     starter: newStarter(base, { hypervisor, machines, host }),
     files: new ContainerFilesOpener({ images, mounter, log }),
-    streams: (guest) => new AgentStreams(guest.agent, log),
+    streams: (guest) => new AgentStreams(guest.agent, log, holder),
     podDirectory: `${directory}/pods`,
     taskSocket: relay?.socket,
     hold: () => pool?.hold(),
@@ -134,12 +139,15 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       await ledger.recover(hypervisor, inUse, (place) => base.places.free(place));
       await base.places.sweep(inUse);
       await images.sweep();
+      await holder?.tookOver();
       keepReady(base, host, ready);
     },
     leave: async (hasPods) => {
       await Promise.all([pool?.close(), templates?.close(), images.close()]);
-      if (hasPods) relay?.release();
-      else await relay?.stop();
+      if (hasPods) {
+        relay?.release();
+        holder?.release();
+      } else await Promise.all([relay?.stop(), holder?.stop()]);
     },
     log,
   });

@@ -28,6 +28,8 @@ import type { Streams } from "./streams.ts";
 import { guestStats } from "./usage.ts";
 
 const SIGTERM = 15;
+/** Most exits that are kept of processes nobody knows. */
+const UNCLAIMED_MAX = 1000;
 /** How often processes that have to end are looked at, in milliseconds. */
 const GRACE_POLL_MS = 20;
 
@@ -57,6 +59,10 @@ export interface PodParts {
   readonly volumes: PodVolumes;
   /** Whether its guest may be replaced by one with a shared tree. */
   readonly mayShare: boolean;
+  /** Whether it has ever had a container: then its guest holds what nobody may lose. */
+  readonly isUsed: boolean;
+  /** Takes note, for the next sandboxer, that it has had one. */
+  onUsed(): Promise<void>;
   /** Takes away what is left of it on the host, after its guest. */
   remove(): Promise<void>;
 }
@@ -73,9 +79,12 @@ export class VmPod implements SandboxHandle, ContainerPod {
   readonly #containers = new Map<string, VmContainer>();
   readonly #processes = new Map<string, VmProcess>();
   readonly #exit = Promise.withResolvers<Exit>();
+  /** Exits of processes that nobody has asked for yet. */
+  readonly #unclaimed = new Map<string, ProcessExit>();
   #guest: Guest;
   #streams: Streams;
   #stopping = false;
+  #used: boolean;
   #over = false;
   #turn: Promise<unknown> = Promise.resolve();
   /** The guest that is being replaced: its end is no end of the pod. */
@@ -92,6 +101,7 @@ export class VmPod implements SandboxHandle, ContainerPod {
     this.#parts = parts;
     this.record = { directory: parts.directory };
     if (context.taskSocket !== undefined) this.taskSocket = context.taskSocket;
+    this.#used = parts.isUsed;
     this.#guest = parts.guest;
     this.#streams = context.streams(parts.guest);
     this.#supervise(parts.guest);
@@ -141,6 +151,8 @@ export class VmPod implements SandboxHandle, ContainerPod {
   async createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle> {
     await this.#shareWhereNeeded(spec, signal);
     const { files: opener } = this.#context;
+    if (!this.#used) await this.#parts.onUsed();
+    this.#used = true;
     const files = await opener.open(this.#parts.volumes, this.#guest, spec, signal);
     try {
       const container = await VmContainer.create(this, spec, files, signal);
@@ -179,7 +191,13 @@ export class VmPod implements SandboxHandle, ContainerPod {
 
   /** Hears of the end of a process. */
   watch(process: VmProcess): void {
-    this.#processes.set(keyOf(process.name), process);
+    const key = keyOf(process.name);
+    this.#processes.set(key, process);
+    const exit = this.#unclaimed.get(key);
+    if (exit === undefined) return;
+    this.#unclaimed.delete(key);
+    // Not before whoever made the process has it.
+    setTimeout(() => void this.#processEnded(exit), 0);
   }
 
   /** Hears no more of a container. */
@@ -255,7 +273,7 @@ export class VmPod implements SandboxHandle, ContainerPod {
         `${action} needs a shared tree, which this pod or the configuration rules out`,
       );
     }
-    if (this.#containers.size > 0) {
+    if (this.#used) {
       throw new SandboxError(
         "FailedPrecondition",
         `${action} needs a shared tree, and the pod was started without one: give it the ` +
@@ -298,9 +316,14 @@ export class VmPod implements SandboxHandle, ContainerPod {
   async #processEnded(exit: ProcessExit): Promise<void> {
     const { container, exec } = exit;
     const process = this.#processes.get(keyOf(exit));
+    if (process === undefined) {
+      // A guest that is being taken over tells of exits before its processes are known here.
+      if (this.#unclaimed.size < UNCLAIMED_MAX) this.#unclaimed.set(keyOf(exit), exit);
+      return;
+    }
     // Whoever hears of the end of a container reads what it has left.
     if (exec === "") await this.#containers.get(container)?.readBack();
-    await process?.ended(exit);
+    await process.ended(exit);
     if (exec !== "") this.#processes.delete(keyOf(exit));
     try {
       await this.agent.request("acknowledgeExit", { container, exec });

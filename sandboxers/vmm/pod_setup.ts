@@ -66,7 +66,7 @@ export function podSetup(
       resolvConf: resolvConf(spec.dns) || hostResolvConf,
     },
     shmBytes: SHM_BYTES,
-    sysctls: network.sysctls ?? {},
+    sysctls: { ...network.sysctls, ...spec.sysctls },
   };
 }
 

@@ -16,6 +16,8 @@ export interface PodState {
   readonly guest: Json;
   /** Whether its guest may be replaced by one with a shared tree. */
   readonly mayShare: boolean;
+  /** Whether it has ever had a container. */
+  readonly isUsed: boolean;
 }
 
 /**
@@ -50,8 +52,9 @@ export async function readPodState(directory: string): Promise<PodState | undefi
     throw SandboxError.from(error, `cannot read "${path}"`);
   }
   try {
-    const { guest, mayShare }: { guest: Json; mayShare: unknown } = JSON.parse(text);
-    return { guest, mayShare: mayShare === true };
+    const state: { guest: Json; mayShare: unknown; isUsed: unknown } = JSON.parse(text);
+    const { guest, mayShare, isUsed } = state;
+    return { guest, mayShare: mayShare === true, isUsed: isUsed !== false };
   } catch (error) {
     throw new SandboxError("DataLoss", `cannot understand "${path}"`, { cause: error });
   }

@@ -15,6 +15,7 @@ import { SandboxError } from "../lifecycle/errors.ts";
 import type { StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
 import type { ByteSink, ByteSource } from "../host/byte_ends.ts";
+import type { FifoKeeper } from "../host/fifo_holder.ts";
 import { openSink, openSource } from "../host/fifo_or_file.ts";
 import {
   NoSink,
@@ -54,16 +55,20 @@ export type StreamAgent = Pick<AgentClient, "nextStreamId" | "openInput" | "open
 export class AgentStreams implements Streams {
   readonly #agent: StreamAgent;
   readonly #log: Log;
+  readonly #keeper: FifoKeeper | undefined;
 
   /**
    * Streams of one guest.
    *
    * @param agent Its agent.
    * @param log Where notes go.
+   * @param keeper Holds FIFOs while no sandboxer is there. Without one their clients (containerd)
+   *   take the end of this process for the end of the streams.
    */
-  constructor(agent: StreamAgent, log: Log) {
+  constructor(agent: StreamAgent, log: Log, keeper?: FifoKeeper) {
     this.#agent = agent;
     this.#log = log;
+    this.#keeper = keeper;
   }
 
   /**
@@ -120,7 +125,10 @@ export class AgentStreams implements Streams {
       const id = guest[name];
       if (id === undefined) continue;
       const sink = undo.use(
-        open(() => openOutput(stdio[name], `${name} of ${label}`), () => new NoSink()),
+        open(
+          () => openOutput(stdio[name], `${name} of ${label}`, this.#keeper),
+          () => new NoSink(),
+        ),
       );
       const stream = this.#agent.openOutput(id, { adopt });
       outputs.push(undo.use(new OutputPump(stream, sink, onError)));
@@ -128,7 +136,7 @@ export class AgentStreams implements Streams {
     let input: InputPump | undefined;
     if (guest.stdin !== undefined) {
       const source = undo.use(
-        open(() => openInput(stdio.stdin, `stdin of ${label}`), () => new NoSource()),
+        open(() => openInput(stdio.stdin, `stdin of ${label}`, this.#keeper), () => new NoSource()),
       );
       const stream = this.#agent.openInput(guest.stdin, { adopt });
       input = undo.use(new InputPump(stream, source, onError));
@@ -158,6 +166,7 @@ class ProcessStdio implements ProcessStreams {
     return Promise.resolve();
   }
 
+  /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.#input?.[Symbol.dispose]();
     for (const output of this.#outputs) output[Symbol.dispose]();
@@ -190,10 +199,10 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-function openOutput(spec: StreamSpec, what: string): ByteSink {
+function openOutput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSink {
   switch (spec.kind) {
     case "path":
-      return openSink(spec.path, what);
+      return openSink(spec.path, what, keeper);
     case "writable":
       return new WritableSink(spec.writable, what);
     case "fd":
@@ -203,10 +212,10 @@ function openOutput(spec: StreamSpec, what: string): ByteSink {
   throw unusable(spec, what, "a path, a writable stream, or descriptor 1 or 2");
 }
 
-function openInput(spec: StreamSpec, what: string): ByteSource {
+function openInput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSource {
   switch (spec.kind) {
     case "path":
-      return openSource(spec.path, what);
+      return openSource(spec.path, what, keeper);
     case "readable":
       return new ReadableSource(spec.readable);
     case "fd":

@@ -34,6 +34,7 @@ const SOURCE_DIR = fileURLToPath(new URL(".", import.meta.url));
 const SOURCES = [
   "cgroups.c",
   "facts.c",
+  "fifos.c",
   "launcher.c",
   "mounts.c",
   "netns.c",

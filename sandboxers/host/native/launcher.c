@@ -43,6 +43,7 @@ static const struct {
     {"tsc", host_tsc},
     {"tree-size", host_tree_size},
     {"relay", host_relay},
+    {"fifos", host_fifos},
 };
 
 static const char *name_of(enum host_code code) {

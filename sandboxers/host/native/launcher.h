@@ -96,5 +96,6 @@ int host_facts(int argc, char **argv);
 int host_tsc(int argc, char **argv);
 int host_tree_size(int argc, char **argv);
 int host_relay(int argc, char **argv);
+int host_fifos(int argc, char **argv);
 
 #endif

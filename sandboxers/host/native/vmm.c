@@ -270,6 +270,18 @@ static int become(const struct vmm *vmm) {
   return host_fail_errno("cannot execute \"%.500s\"", vmm->command[0]);
 }
 
+/*
+ * Enters an empty network namespace. Who has no right to make one may own one in a user namespace,
+ * which gives no right outside of it; where taps are wanted that would lead nowhere.
+ */
+static bool leave_network(const struct vmm *vmm) {
+  if (unshare(CLONE_NEWNET) == 0) return true;
+  if (errno != EPERM || vmm->taps != 0 || vmm->has_uid) return false;
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0) return true;
+  errno = EPERM;
+  return false;
+}
+
 int host_vmm(int argc, char **argv) {
   struct vmm vmm = {0};
   int status = parse(&vmm, argc, argv);
@@ -280,7 +292,7 @@ int host_vmm(int argc, char **argv) {
   if ((status = set_limits(&vmm)) != 0) return status;
   if (vmm.cgroup != NULL && (status = host_join_cgroup(vmm.cgroup, getpid())) != 0) return status;
   if (vmm.has_network) {
-    if (unshare(CLONE_NEWNET) != 0) {
+    if (!leave_network(&vmm)) {
       return host_fail_errno("cannot make a network namespace: expected CAP_SYS_ADMIN");
     }
     if ((status = host_open_taps((unsigned)vmm.taps)) != 0) return status;

@@ -208,7 +208,8 @@ export class Disks {
     if (port < 0) {
       throw new SandboxError(
         "ResourceExhausted",
-        `all of its ${this.#slots.length} disk slots and ${HOTPLUG_PORTS} ports are in use`,
+        `all of its ${this.#slots.length} disk slots and ${HOTPLUG_PORTS} ports are in use: ` +
+          "make machines with more disk slots",
       );
     }
     if (this.#ports.some((plugged) => plugged?.serial === serial)) {

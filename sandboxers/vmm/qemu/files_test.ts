@@ -120,6 +120,7 @@ const RECORD: MachineRecord = {
     memoryFile: "/m",
   },
   memory: { path: "/m", device: 1, inode: 2 },
+  balloon: true,
 };
 
 Deno.test("a record is read as it was written", () => {

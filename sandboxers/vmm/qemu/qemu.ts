@@ -56,7 +56,7 @@ export interface QemuOptions {
 /** How often a new VMM is looked at, in milliseconds. */
 const LOOK_MS = 2;
 /** How long an adopted VMM may take to greet, in milliseconds: another may still be connected. */
-const ADOPT_MS = 5_000;
+const ADOPT_MS = 20_000;
 
 /** How long a QEMU that went wrong may take to end by itself, in milliseconds: it says why then. */
 const EARLY_END_MS = 300;
@@ -69,6 +69,7 @@ interface Beginning {
   readonly place: MachinePlace;
   readonly start: MachineStart;
   readonly memory: GuestMemory;
+  readonly balloon: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -115,7 +116,9 @@ export class Qemu implements Hypervisor {
     return await this.#attempt(action, place, signal, async () => {
       const memory = await this.#freshMemory(spec, place);
       const start: MachineStart = { kind: "boot", tscKhz };
-      return await this.#begin(action, { spec, place, memory, start, signal });
+      // Memory in a file is that of a template: its clones are private.
+      const balloon = memory.kind === "anonymous" || spec.sharedTree;
+      return await this.#begin(action, { spec, place, memory, balloon, start, signal });
     });
   }
 
@@ -141,7 +144,8 @@ export class Qemu implements Hypervisor {
         paused: hold,
         plugged: manifest.plugged,
       };
-      const machine = await this.#begin(action, { spec, place, memory, start, signal });
+      const { balloon } = manifest;
+      const machine = await this.#begin(action, { spec, place, memory, balloon, start, signal });
       try {
         const status = await this.#loaded(machine, signal);
         for (const { slot, path } of manifest.slots) await machine.disks.restore(slot, path);
@@ -235,8 +239,9 @@ export class Qemu implements Hypervisor {
 
   /** Starts QEMU and waits until it answers. */
   async #begin(action: string, beginning: Beginning): Promise<QemuMachine> {
-    const { spec, place, start, memory, signal } = beginning;
-    const args = qemuArguments({ spec, place, start, memory, firstTapFd: this.#vmms.firstTapFd });
+    const { spec, place, start, memory, balloon, signal } = beginning;
+    const { firstTapFd } = this.#vmms;
+    const args = qemuArguments({ spec, place, start, memory, balloon, firstTapFd });
     const log = `${place.directory}/${MACHINE_FILES.log}`;
     await removeFile(log);
     const taps = spec.network === "tap" ? spec.interfaces : 0;
@@ -254,7 +259,7 @@ export class Qemu implements Hypervisor {
     });
     const events = new EventRelay();
     const file = memory.kind === "file" ? await memoryFile(memory.path) : undefined;
-    const known: MachineRecord = { process: process.identity, spec, place, memory: file };
+    const known = { process: process.identity, spec, place, memory: file, balloon };
     try {
       const path = `${place.directory}/${MACHINE_FILES.qmp}`;
       const qmp = await this.#firstControl(path, process, events, signal);

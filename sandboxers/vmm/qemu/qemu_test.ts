@@ -3,21 +3,22 @@ import { Launcher } from "../../host/launcher.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json } from "../../lifecycle/spec.ts";
 import type { CloneOptions, MachinePlace } from "../hypervisor.ts";
-import { Bench, leftIn, limit, probeSpec, qemuIn } from "./testing/fixture.ts";
+import { Bench, leftIn, limit, probeSpec, qemuIn, USER } from "./testing/fixture.ts";
 import type { QemuMachine } from "./machine.ts";
 import { Probe } from "./testing/probe_guest.ts";
 
 let bench: Bench;
+const owned = new AsyncDisposableStack();
 
 Deno.test.beforeAll(async () => {
-  bench = await Bench.make();
+  bench = owned.use(await Bench.make());
   for (const name of ["first", "second"]) {
     const path = `${bench.directory}/${name}.img`;
     await Deno.writeTextFile(path, `the ${name} image`);
     await Deno.truncate(path, 64 << 10);
   }
 });
-Deno.test.afterAll(() => bench[Symbol.asyncDispose]());
+Deno.test.afterAll(() => owned.disposeAsync());
 
 const PRIVATE: CloneOptions = { paused: false, memory: "private" };
 
@@ -45,6 +46,35 @@ async function askUntil(probe: Probe, line: string, expected: RegExp): Promise<s
     assert.ok(Date.now() < end, `"${line}" is answered "${answer}", expected ${expected}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+async function run(command: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
+  const decoder = new TextDecoder();
+  assert.ok(success, `${command}: ${decoder.decode(stderr)}`);
+  return decoder.decode(stdout);
+}
+
+/** A file server for a shared tree; ended at the end. */
+async function serve(tree: string, socket: string) {
+  const child = new Deno.Command("/usr/libexec/virtiofsd", {
+    args: ["--shared-dir", tree, "--socket-path", socket, "--sandbox", "none"],
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  while (!await Deno.lstat(socket).then(() => true, () => false)) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await Deno.chown(socket, USER.uid, USER.gid);
+  const stop = async () => {
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It ends with its machine.
+    }
+    await child.status;
+  };
+  return { socket, [Symbol.asyncDispose]: stop };
 }
 
 function failsWith(code: string, message: RegExp) {
@@ -148,14 +178,14 @@ Deno.test("a writable disk is plugged in, and so are those that find no slot", a
     machine.save(bench.directory, { resume: true }),
     failsWith("FailedPrecondition", /"second" is writable/),
   );
-  for (let index = 0; index < 5; index++) {
+  for (let index = 0; index < 3; index++) {
     await machine.attachDisk({ ...image("first"), serial: `d${index}` }, limit());
   }
   await assert.rejects(
     machine.attachDisk({ ...image("first"), serial: "more" }, limit()),
-    failsWith("ResourceExhausted", /2 disk slots and 4 ports are in use/),
+    failsWith("ResourceExhausted", /2 disk slots and 2 ports are in use/),
   );
-  await askUntil(probe, "disks", /vd.:d4:128:1 /);
+  await askUntil(probe, "disks", /vd.:d2:128:1 /);
 });
 
 Deno.test("a VMM that is killed is a crash", async () => {
@@ -229,16 +259,56 @@ Deno.test("a running clone is saved with memory and disks, goes on, and is clone
   await Deno.remove(directory, { recursive: true });
 });
 
+Deno.test("a clone with a shared tree sees the host's files, and is saved and cloned itself", async () => {
+  const tree = await bench.subdirectory("tree");
+  await Deno.writeTextFile(`${tree}/file`, "from the host");
+  const spec = probeSpec(bench.initrd, { sharedTree: true });
+  const saved = await (async () => {
+    await using server = await serve(tree, `${bench.directory}/fs0.sock`);
+    return await bench.save("shared", spec, { sharedTreeSocket: server.socket });
+  })();
+  await assert.rejects(
+    bench.qemu.clone(saved, await bench.place({ sharedTreeSocket: "/s" }), PRIVATE, limit()),
+    failsWith("InvalidArgument", /needs memory that is shared/),
+  );
+  const copied: CloneOptions = { paused: false, memory: "copy" };
+  const again = await bench.subdirectory("again");
+  {
+    await using server = await serve(tree, `${bench.directory}/fs1.sock`);
+    const place = await bench.place({ sharedTreeSocket: server.socket });
+    const machine = await bench.qemu.clone(saved, place, copied, limit());
+    await using _held = held(machine);
+    using probe = await Probe.connect(machine.agentSocket);
+    assert.equal(await probe.ask("mount virtiofs share"), "ok");
+    assert.equal(await probe.ask("cat /mnt/file"), "from the host");
+    await machine.save(again, { resume: true });
+    assert.equal(await probe.ask("cat /mnt/file"), "from the host");
+  }
+  await using server = await serve(tree, `${bench.directory}/fs2.sock`);
+  const place = await bench.place({ sharedTreeSocket: server.socket });
+  const machine = await bench.qemu.clone({ directory: again, spec }, place, copied, limit());
+  await using _held = held(machine);
+  using probe = await Probe.connect(machine.agentSocket);
+  // It was mounted when it was saved.
+  assert.equal(await probe.ask("cat /mnt/file"), "from the host");
+});
+
 Deno.test("a q35 grows within what it was made for", async () => {
   const spec = probeSpec(bench.initrd, {
     machine: "q35",
     cpusMax: 2,
     memoryMaxBytes: 384 << 20,
     console: true,
+    network: "tap",
+    interfaces: 1,
   });
   const place = await bench.place();
   const machine = await bench.qemu.boot(spec, place, limit());
   await using _held = held(machine);
+  // Its tap is in a network namespace of its own.
+  assert.deepEqual(machine.taps, ["tap0"]);
+  assert.match(await run("nsenter", "-t", `${machine.pid}`, "-n", "ip", "link"), /: tap0: /);
+  assert.doesNotMatch(await run("ip", "link"), /: tap0: /);
   using probe = await Probe.connect(machine.agentSocket);
   await probe.hear();
   assert.equal(await probe.ask("cat /sys/devices/system/cpu/online"), "0");

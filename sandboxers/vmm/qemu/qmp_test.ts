@@ -1,54 +1,8 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "../../lifecycle/errors.ts";
-import { QmpClient, type QmpConnection, type QmpOptions, QmpRefusal } from "./qmp.ts";
+import { QmpClient, type QmpOptions, QmpRefusal } from "./qmp.ts";
 import type { QmpEvent } from "./qmp_events.ts";
-
-const GREETING = '{"QMP": {"version": {}, "capabilities": ["oob"]}}\n';
-
-/** A QEMU that says what a test tells it to. */
-class FakeQemu {
-  readonly connection: QmpConnection;
-  readonly heard: string[] = [];
-  closed = false;
-  /** Answers a command by its name; what is undefined is never answered. */
-  answers: (command: string, id: number) => string | undefined = (_, id) =>
-    `{"return": {}, "id": ${id}}\n`;
-  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-
-  constructor() {
-    const readable = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        this.#controller = controller;
-      },
-      cancel: () => {
-        this.closed = true;
-      },
-    });
-    this.connection = {
-      readable,
-      write: (bytes) => {
-        if (this.closed) throw new Deno.errors.BrokenPipe("broken pipe");
-        const message = JSON.parse(new TextDecoder().decode(bytes));
-        this.heard.push(message.execute);
-        const answer = this.answers(message.execute, message.id);
-        if (answer !== undefined) this.say(answer);
-        return Promise.resolve(bytes.length);
-      },
-      close: () => this.end(),
-    };
-  }
-
-  say(text: string | Uint8Array): void {
-    if (this.closed) return;
-    this.#controller?.enqueue(typeof text === "string" ? new TextEncoder().encode(text) : text);
-  }
-
-  end(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.#controller?.close();
-  }
-}
+import { FakeQemu, GREETING } from "./testing/fake_qemu.ts";
 
 async function open(options: QmpOptions = {}) {
   const qemu = new FakeQemu();

@@ -27,6 +27,8 @@ export interface MachineRecord {
   readonly place: MachinePlace;
   /** The file with its memory, which goes when it ends; undefined where there is none of its own. */
   readonly memory: MemoryFile | undefined;
+  /** Whether it gives unused memory back. */
+  readonly balloon: boolean;
 }
 
 /** The version of the record. */
@@ -68,6 +70,7 @@ export function readRecord(record: Json): MachineRecord {
       device: memory.number("device"),
       inode: memory.number("inode"),
     },
+    balloon: root.flag("balloon"),
   };
 }
 

@@ -57,6 +57,7 @@ export async function saveMachine(input: SaveInput): Promise<void> {
       version: input.version,
       spec: known.spec,
       whole: known.memory === undefined,
+      balloon: known.balloon,
       slots: disks.inserted,
       plugged: disks.plugged.map(({ port, path, serial }) => ({ port, path, serial })),
     };

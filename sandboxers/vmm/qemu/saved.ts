@@ -28,6 +28,8 @@ export interface SavedManifest {
   readonly spec: MachineSpec;
   /** Whether the state has the memory too. */
   readonly whole: boolean;
+  /** Whether it gives unused memory back. */
+  readonly balloon: boolean;
   /** The images in its slots. */
   readonly slots: readonly { readonly slot: number; readonly path: string }[];
   /** Disks that were plugged in. */
@@ -101,6 +103,7 @@ function parse(text: string): SavedManifest {
     version: root.text("version"),
     spec: readSpec(root.object("spec")),
     whole: root.flag("whole"),
+    balloon: root.flag("balloon"),
     slots: root.list("slots").map((slot) => ({
       slot: slot.number("slot"),
       path: slot.text("path"),

@@ -25,8 +25,7 @@ export async function qemuVersion(
   directory: string,
 ): Promise<string> {
   const action = `cannot ask "${program}" for its version`;
-  const log = `${directory}/qemu-version.log`;
-  await removeFile(log);
+  const log = `${directory}/version-${crypto.randomUUID().slice(0, 8)}.log`;
   try {
     const process = await vmms.start({
       program,

@@ -30,6 +30,20 @@ export interface BoundSource {
   readonly readonly: boolean;
 }
 
+/** A source to mount. */
+export interface WantedSource {
+  /** What is mounted. */
+  readonly source: string;
+  /** Whether it can only be read there. */
+  readonly readonly: boolean;
+  /** Whether it looks like a file rather than a directory; either will do. */
+  readonly isFile: boolean;
+}
+
+interface NamedSource extends WantedSource {
+  readonly name: string;
+}
+
 /** The mounts of a pod. */
 export class BoundSources {
   readonly #mounter: SourceMounter;
@@ -46,19 +60,28 @@ export class BoundSources {
   }
 
   /**
-   * Mounts a source.
+   * Mounts sources.
    *
-   * @throws {SandboxError} `InvalidArgument` where there is no such source.
+   * @param wanted What; all at once where they are what they look like, as each call takes a process.
+   * @returns The mounts, in the same order.
+   * @throws {SandboxError} `InvalidArgument` where there is no such source. None is mounted then.
    */
-  async add(source: string, readonly: boolean): Promise<BoundSource> {
+  async add(wanted: readonly WantedSource[]): Promise<readonly BoundSource[]> {
+    if (wanted.length === 0) return [];
     await this.prepare();
-    const name = `${this.#next++}`;
-    const target = this.pathOf(name);
-    // Which of both it is, is the launcher's to see: this process may not look.
-    if (!await this.#tryBind(source, target, readonly, "directory")) {
-      await this.#tryBind(source, target, readonly, "file");
+    const sources = wanted.map((source) => ({ ...source, name: `${this.#next++}` }));
+    if (sources.length > 1 && await this.#tryAll(sources)) return sources.map(boundSource);
+    const added: BoundSource[] = [];
+    try {
+      for (const source of sources) {
+        await this.#addOne(source);
+        added.push(boundSource(source));
+      }
+      return added;
+    } catch (error) {
+      await this.remove(added.map(({ name }) => name).reverse());
+      throw error;
     }
-    return { name, source, readonly };
   }
 
   /** Makes the directory, for a file server that begins before there is anything to see. */
@@ -129,29 +152,57 @@ export class BoundSources {
     }
   }
 
-  /** @returns False where a directory was expected, and the source is none. */
-  async #tryBind(
-    source: string,
-    target: string,
-    readonly: boolean,
-    kind: "directory" | "file",
-  ): Promise<boolean> {
-    const action = `cannot mount "${source}"`;
+  /** @returns False where one is not what it looks like, or not there: which one is not known. */
+  async #tryAll(sources: readonly NamedSource[]): Promise<boolean> {
     try {
-      if (kind === "directory") await Deno.mkdir(target, { mode: 0o700 });
-      else (await Deno.open(target, { write: true, createNew: true, mode: 0o600 })).close();
-      await this.#mounter.bind([{ source, target, readonly, recursive: true }]);
+      for (const source of sources) await this.#makePlace(source.name, source.isFile);
+      await this.#mounter.bind(sources.map((source) => this.#mountOf(source)));
       return true;
     } catch (error) {
-      await removePlace(target).catch(() => {});
+      for (const { name } of sources) await removePlace(this.pathOf(name)).catch(() => {});
+      const failure = SandboxError.from(error, "cannot mount volumes");
+      if (failure.code === "InvalidArgument" || failure.code === "NotFound") return false;
+      throw failure;
+    }
+  }
+
+  /** Which of both it is, is the launcher's to see: this process may not look. */
+  async #addOne(source: NamedSource): Promise<void> {
+    if (await this.#tryOne(source, true)) return;
+    await this.#tryOne({ ...source, isFile: !source.isFile }, false);
+  }
+
+  /** @returns False where it is not what it looks like and `canDiffer` is set. */
+  async #tryOne(source: NamedSource, canDiffer: boolean): Promise<boolean> {
+    try {
+      await this.#makePlace(source.name, source.isFile);
+      await this.#mounter.bind([this.#mountOf(source)]);
+      return true;
+    } catch (error) {
+      await removePlace(this.pathOf(source.name)).catch(() => {});
+      const action = `cannot mount "${source.source}"`;
       const failure = SandboxError.from(error, action);
-      if (kind === "directory" && failure.code === "InvalidArgument") return false;
+      if (canDiffer && failure.code === "InvalidArgument") return false;
       if (failure.code !== "NotFound") throw failure;
       throw new SandboxError("InvalidArgument", `${action}: there is no such file or directory`, {
         cause: error,
       });
     }
   }
+
+  async #makePlace(name: string, isFile: boolean): Promise<void> {
+    const path = this.pathOf(name);
+    if (!isFile) return await Deno.mkdir(path, { mode: 0o700 });
+    (await Deno.open(path, { write: true, createNew: true, mode: 0o600 })).close();
+  }
+
+  #mountOf({ name, source, readonly }: NamedSource): BindMount {
+    return { source, target: this.pathOf(name), readonly, recursive: true };
+  }
+}
+
+function boundSource({ name, source, readonly }: NamedSource): BoundSource {
+  return { name, source, readonly };
 }
 
 /** Removes an empty place. One that something is mounted at, or in, stays. */

@@ -19,7 +19,12 @@ import {
 } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
 import type { Agent } from "../agent.ts";
-import { type BoundSource, BoundSources, type SourceMounter } from "./bound_sources.ts";
+import {
+  type BoundSource,
+  BoundSources,
+  type SourceMounter,
+  type WantedSource,
+} from "./bound_sources.ts";
 import { hashOf } from "./key.ts";
 import { once } from "./once.ts";
 import { readBack } from "./read_back.ts";
@@ -91,6 +96,7 @@ export class PodVolumes {
   readonly #states: VolumeStates;
   readonly #sources = new Map<string, Source>();
   readonly #serial = new Serial();
+  #released = false;
 
   /** Makes nothing yet. */
   constructor(options: PodVolumesOptions) {
@@ -122,9 +128,10 @@ export class PodVolumes {
     return await this.#serial.run(async () => {
       const undo = async () => await this.#forget(spec.id);
       try {
+        await this.#bind(spec, false, signal);
         for (const mount of spec.mounts) {
           throwIfAborted(signal, `cannot create container "${spec.id}"`);
-          const reason = await this.#whyShared(spec.id, mount);
+          const reason = await this.#whyShared(mount);
           if (reason === undefined) continue;
           await undo();
           return `the volume "${mount.source}" at "${mount.destination}", which ${reason},`;
@@ -154,6 +161,7 @@ export class PodVolumes {
     const { id } = spec;
     return await this.#serial.run(async () => {
       try {
+        await this.#bind(spec, guest.hasSharedTree, signal);
         const opened: Opened[] = [];
         for (const mount of spec.mounts) {
           throwIfAborted(signal, `cannot create container "${id}"`);
@@ -177,8 +185,9 @@ export class PodVolumes {
   async shareRootfs(spec: ContainerSpec): Promise<string> {
     return await this.#serial.run(async () => {
       // What the container writes stays in the guest, on top of it.
-      const { bound } = await this.#use(spec.id, rootfsPath(spec.rootfs), true);
-      return bound.name;
+      const wanted = { source: rootfsPath(spec.rootfs), readonly: true, isFile: false };
+      await this.#bindSources(spec.id, [wanted]);
+      return this.#sourceOf(wanted).bound.name;
     });
   }
 
@@ -193,7 +202,7 @@ export class PodVolumes {
     const sources = parseVolumeRecord(record);
     return await this.#serial.run(async () => {
       for (const known of sources) {
-        const key = keyOf(known.source, known.readonly);
+        const key = keyOf(known);
         const source = this.#sources.get(key) ??
           { bound: known, users: new Set<string>(), sync: undefined };
         this.#bound.keep(known);
@@ -226,6 +235,8 @@ export class PodVolumes {
    */
   async release(): Promise<void> {
     await this.#serial.runAlways(async () => {
+      // Nothing is mounted from here on: whoever removes the pod's directory must find nothing there.
+      this.#released = true;
       for (const { sync } of this.#sources.values()) sync?.[Symbol.dispose]();
       this.#sources.clear();
       await this.#bound.clear();
@@ -258,11 +269,47 @@ export class PodVolumes {
   }
 
   /** @returns Why a mount can only be had through a shared tree. */
-  async #whyShared(id: string, mount: BindMountSpec): Promise<string | undefined> {
+  async #whyShared(mount: BindMountSpec): Promise<string | undefined> {
     const place = placeOf(mount);
     if (place === "shm" || place === "emptyDirectory") return undefined;
-    const { bound } = await this.#use(id, mount.source, isReadByHost(mount, place));
+    const { bound } = this.#sourceOf(wantedSource(mount, place, false));
     return await this.#whyNoCopy(bound, mount, place);
+  }
+
+  /** Mounts all sources of a container that are not mounted. */
+  async #bind(
+    { id, mounts }: ContainerSpec,
+    hasSharedTree: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    throwIfAborted(signal, `cannot create container "${id}"`);
+    const sources = mounts.flatMap((mount) => {
+      const place = placeOf(mount);
+      return place === "shm" ? [] : [wantedSource(mount, place, hasSharedTree)];
+    });
+    await this.#bindSources(id, sources);
+  }
+
+  async #bindSources(id: string, wanted: readonly WantedSource[]): Promise<void> {
+    if (this.#released) {
+      throw new SandboxError(
+        "FailedPrecondition",
+        `container "${id}" is too late: its pod has ended`,
+      );
+    }
+    const missing = new Map(wanted.map((source) => [keyOf(source), source]));
+    for (const key of this.#sources.keys()) missing.delete(key);
+    const bound = await this.#bound.add([...missing.values()]);
+    for (const source of bound) {
+      this.#sources.set(keyOf(source), { bound: source, users: new Set(), sync: undefined });
+    }
+    for (const source of wanted) this.#sourceOf(source).users.add(id);
+  }
+
+  #sourceOf(wanted: Pick<WantedSource, "source" | "readonly">): Source {
+    const source = this.#sources.get(keyOf(wanted));
+    if (source !== undefined) return source;
+    throw new SandboxError("Internal", `the volume "${wanted.source}" was not mounted`);
   }
 
   async #open(
@@ -274,14 +321,20 @@ export class PodVolumes {
     const { destination, readonly } = mount;
     const place = placeOf(mount);
     if (place === "shm") return { mount: { kind: "shm", destination, readonly } };
+    const source = this.#sourceOf(wantedSource(mount, place, guest.hasSharedTree));
     if (guest.hasSharedTree) {
-      const { bound } = await this.#use(id, mount.source, readonly);
-      await this.#refuseSpecial(bound, mount);
-      const source = { ...bound, volume: null, isResult: false };
-      return { mount: { kind: "shared", path: bound.name, destination, readonly }, source };
+      await this.#refuseSpecial(source.bound, mount);
+      return {
+        mount: { kind: "shared", path: source.bound.name, destination, readonly },
+        source: { ...source.bound, volume: null, isResult: false },
+      };
     }
-    if (place === "emptyDirectory") return { mount: await this.#memory(mount) };
-    const source = await this.#use(id, mount.source, isReadByHost(mount, place));
+    if (place === "emptyDirectory") {
+      return {
+        mount: await this.#memory(source.bound, mount),
+        source: { ...source.bound, volume: null, isResult: false },
+      };
+    }
     const reason = await this.#whyNoCopy(source.bound, mount, place);
     if (reason !== undefined) {
       throw new SandboxError(
@@ -305,16 +358,14 @@ export class PodVolumes {
   }
 
   /** An emptyDir in the guest's memory: the same for all containers that name it. */
-  async #memory({ source, destination, readonly }: BindMountSpec): Promise<GuestMount> {
-    const name = `m-${hashOf([source]).slice(0, 32)}`;
-    const bound = await this.#bound.add(source, true);
-    try {
-      const { mode, uid, gid } = await Deno.stat(this.#bound.pathOf(bound.name));
-      const owner = { mode: (mode ?? 0o777) & 0o7777, uid: uid ?? 0, gid: gid ?? 0 };
-      return { kind: "memory", name, destination, readonly, owner };
-    } finally {
-      await this.#bound.remove([bound.name]);
-    }
+  async #memory(
+    { name, source }: BoundSource,
+    { destination, readonly }: BindMountSpec,
+  ): Promise<GuestMount> {
+    const { mode, uid, gid } = await Deno.stat(this.#bound.pathOf(name));
+    const owner = { mode: (mode ?? 0o777) & 0o7777, uid: uid ?? 0, gid: gid ?? 0 };
+    const memory = `m-${hashOf([source]).slice(0, 32)}`;
+    return { kind: "memory", name: memory, destination, readonly, owner };
   }
 
   async #newSync(volume: string, { bound }: Source, { agent }: VolumeGuest): Promise<VolumeSync> {
@@ -360,17 +411,6 @@ export class PodVolumes {
     return (await Deno.stat(this.#bound.pathOf(name))).isFile;
   }
 
-  /** Mounts a source, unless it is mounted. */
-  async #use(id: string, path: string, readonly: boolean): Promise<Source> {
-    const key = keyOf(path, readonly);
-    const known = this.#sources.get(key);
-    const source: Source = known ??
-      { bound: await this.#bound.add(path, readonly), users: new Set(), sync: undefined };
-    this.#sources.set(key, source);
-    source.users.add(id);
-    return source;
-  }
-
   async #forget(id: string): Promise<void> {
     const unused = [...this.#sources].filter(([, { users }]) => users.has(id) && users.size === 1);
     for (const [, { sync }] of unused) sync?.[Symbol.dispose]();
@@ -380,11 +420,17 @@ export class PodVolumes {
   }
 }
 
-/** Whether a source is mounted read-only on the host; only a result is written there. */
-function isReadByHost({ readonly }: BindMountSpec, place: VolumePlace): boolean {
-  return readonly || place === "podFile";
+/** How a source is mounted on the host: to be written to only where the container's writing counts. */
+function wantedSource(
+  { source, readonly }: BindMountSpec,
+  place: VolumePlace,
+  hasSharedTree: boolean,
+): WantedSource {
+  const staysInGuest = !hasSharedTree && (place === "podFile" || place === "emptyDirectory");
+  const isFile = place === "podFile" || place === "result";
+  return { source, readonly: readonly || staysInGuest, isFile };
 }
 
-function keyOf(source: string, readonly: boolean): string {
+function keyOf({ source, readonly }: Pick<WantedSource, "source" | "readonly">): string {
   return `${readonly ? "ro" : "rw"}:${source}`;
 }

@@ -11,7 +11,7 @@ import type { BindMountSpec } from "../../lifecycle/spec.ts";
 import { containerSpec } from "../../lifecycle/testing/specs.ts";
 import { noLog } from "../../log.ts";
 import { PodVolumes, type PodVolumesOptions } from "./pod_volumes.ts";
-import { mountsBelow, rejects, until, VolumeAgent, workspace } from "./testing/fixture.ts";
+import { mountsBelow, namesIn, rejects, until, VolumeAgent, workspace } from "./testing/fixture.ts";
 
 const { signal } = new AbortController();
 const mounter = new HostMounter(launcher);
@@ -134,7 +134,6 @@ Deno.test("an emptyDir is memory of the guest, the same for all containers, owne
   assert.equal(first.name, second.name);
   assert.deepEqual(first.owner, { uid: 0, gid: 2000, mode: 0o2777 });
   assert.deepEqual([first.readonly, second.readonly], [false, true]);
-  assert.deepEqual(await mountsBelow(world.directory), []);
 });
 
 Deno.test("what a container writes to its termination log reaches the host", async () => {
@@ -226,6 +225,34 @@ Deno.test("sources that no microVM can have are refused by name", async () => {
   assert.deepEqual(await mountsBelow(world.directory), []);
 });
 
+Deno.test("files and directories are told apart, however many there are", async () => {
+  await using world = await pod();
+  const { sources, volumes, sharing } = world;
+  await Deno.mkdir(`${sources}/directory`);
+  await Deno.writeTextFile(`${sources}/file`, "text");
+  const opened = await volumes.open(
+    withMounts("c1", writable(`${sources}/directory`, "/a"), writable(`${sources}/file`, "/b")),
+    sharing,
+    signal,
+  );
+  const [directory, file] = opened.mounts.map((mount) =>
+    `${volumes.treeDirectory}/${mount.kind === "shared" ? mount.path : assert.fail()}`
+  );
+  await Deno.writeTextFile(`${directory}/new`, "");
+  assert.equal(await Deno.readTextFile(file ?? ""), "text");
+  await rejects(
+    volumes.open(
+      withMounts("c2", readonly(`${sources}/directory`), readonly(`${sources}/missing`, "/m")),
+      sharing,
+      signal,
+    ),
+    "InvalidArgument",
+    /missing": there is no such/,
+  );
+  assert.equal((await mountsBelow(world.directory)).length, 2, "the first container's are there");
+  await opened.release();
+});
+
 Deno.test("containers share a source, and the last one takes it away", async () => {
   await using world = await pod();
   const { sources, volumes, sharing } = world;
@@ -312,8 +339,27 @@ Deno.test("removing a pod never touches the host's files", async () => {
   assert.equal(await Deno.readTextFile(`${sources}/precious`), "text");
   await later.release();
   await later.release();
-  assert.deepEqual([...Deno.readDirSync(directory)], []);
+  await rejects(
+    later.open(withMounts("late", writable(sources)), sharing, signal),
+    "FailedPrecondition",
+    /"late" is too late/,
+  );
+  assert.deepEqual(await namesIn(directory), []);
   assert.equal(await Deno.readTextFile(`${sources}/precious`), "text");
+});
+
+Deno.test("a root file system can be shown in the tree, and goes with its container", async () => {
+  await using world = await pod();
+  const { sources, volumes, sharing } = world;
+  await Deno.writeTextFile(`${sources}/file`, "text");
+  const rootfs = { kind: "directory", path: sources } as const;
+  const spec = containerSpec("c1", "pod", { rootfs, mounts: [writable(sources)] });
+  const path = `${volumes.treeDirectory}/${await volumes.shareRootfs(spec)}`;
+  const opened = await volumes.open(spec, sharing, signal);
+  assert.equal(await Deno.readTextFile(`${path}/file`), "text");
+  await assert.rejects(Deno.writeTextFile(`${path}/file`, "other"), /Read-only/);
+  await opened.release();
+  assert.deepEqual(await mountsBelow(world.directory), []);
 });
 
 Deno.test("a source that is still used on the host's side can be let go of", async () => {

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import type { RootfsSpec } from "../../lifecycle/spec.ts";
 import { noLog } from "../../log.ts";
 import { RootfsImages, type RootfsImagesOptions } from "./rootfs_images.ts";
-import { containerWith, rejects, run, workspace } from "./testing/fixture.ts";
+import { containerWith, namesIn, rejects, run, workspace } from "./testing/fixture.ts";
 
 const SLOT_BYTES = 2 ** 34;
 const { signal } = new AbortController();
@@ -162,7 +162,7 @@ Deno.test("a VMM reaches the images that it was given, and no others", async () 
   assert.ok(!await canRead(0, second.path));
   assert.equal((await Deno.stat(first.path)).ino, (await Deno.stat(second.path)).ino);
   for (const image of handed) await image.release();
-  assert.deepEqual([...Deno.readDirSync(`${work.path}/cache/readers`)], []);
+  assert.deepEqual(await namesIn(`${work.path}/cache/readers`), []);
   await images.close();
 });
 
@@ -249,7 +249,7 @@ Deno.test("a full disk is said with what is needed, after unused images have mad
     "ResourceExhausted",
     /no space left in ".*\/cache".*about 1 MiB are needed.*storage\.cache_directory/,
   );
-  assert.deepEqual([...Deno.readDirSync(`${disk.path}/cache/partial`)], []);
+  assert.deepEqual(await namesIn(`${disk.path}/cache/partial`), []);
   await image.release();
   await images.close();
 });
@@ -325,6 +325,6 @@ Deno.test("files with holes do not make an image larger than a disk", async () =
     "FailedPrecondition",
     /a disk of a machine holds 1048576/,
   );
-  assert.deepEqual([...Deno.readDirSync(`${work.path}/cache/partial`)], []);
+  assert.deepEqual(await namesIn(`${work.path}/cache/partial`), []);
   await images.close();
 });

@@ -11,15 +11,21 @@ export type TreeNode =
   | ({
     readonly kind: "file";
     readonly size: number;
-    /** Changes with the content: times in milliseconds and the inode. */
-    readonly version: string;
-  } & Owned)
-  | ({ readonly kind: "directory" } & Owned)
+    /** Which file it is. */
+    readonly inode: number;
+    /** When it was changed last, its content and its owner or mode, in milliseconds. */
+    readonly changedAtMs: readonly number[];
+  } & TreeOwner)
+  | ({ readonly kind: "directory" } & TreeOwner)
   | { readonly kind: "link"; readonly target: string };
 
-interface Owned {
+/** Whose a file or directory is. */
+export interface TreeOwner {
+  /** Permission bits, those for set-user-id and the like included. */
   readonly mode: number;
+  /** User. */
   readonly uid: number;
+  /** Group. */
   readonly gid: number;
 }
 
@@ -140,8 +146,8 @@ async function nodeAt(path: string): Promise<TreeNode | "other" | undefined> {
   const owned = { mode: (mode ?? 0) & 0o7777, uid: uid ?? 0, gid: gid ?? 0 };
   if (status.isDirectory) return { kind: "directory", ...owned };
   if (!status.isFile) return "other";
-  const version = [ino, status.mtime?.getTime(), status.ctime?.getTime()].join(":");
-  return { kind: "file", ...owned, size, version };
+  const changedAtMs = [status.mtime, status.ctime].map((time) => time?.getTime() ?? 0);
+  return { kind: "file", ...owned, size, inode: ino ?? 0, changedAtMs };
 }
 
 /** Names in a directory, sorted; no more than some beyond a limit. */

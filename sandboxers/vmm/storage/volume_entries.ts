@@ -56,7 +56,7 @@ async function* entriesOf(
   } else {
     const isSingle = path === ".";
     const file = { kind: "file" as const, path: isSingle ? SINGLE_FILE : path, ...ownerOf(node) };
-    yield* pieces(isSingle ? top : `${top}/${path}`, file);
+    yield* pieces(isSingle ? top : `${top}/${path}`, node.inode, file);
   }
 }
 
@@ -67,12 +67,10 @@ function ownerOf({ mode, uid, gid }: Extract<TreeNode, { mode: number }>) {
 /** The content of a file, read at once so that its pieces fit together. */
 async function* pieces(
   path: string,
+  inode: number,
   file: Omit<Extract<VolumeEntry, { kind: "file" }>, "data" | "offset" | "last">,
 ): AsyncGenerator<readonly [entry: VolumeEntry, bytes: number]> {
-  const content = await Deno.readFile(path).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  });
+  const content = await contentOf(path, inode);
   if (content === undefined) return;
   let offset = 0;
   do {
@@ -81,4 +79,23 @@ async function* pieces(
     yield [{ ...file, data: piece.toBase64(), offset, last }, piece.length];
     offset += piece.length;
   } while (offset < content.length);
+}
+
+/**
+ * Reads a file, unless there is another one in its place by now: that could be a link to any file of
+ * the host.
+ */
+async function contentOf(
+  path: string,
+  inode: number,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  try {
+    using file = await Deno.open(path, { read: true });
+    const { ino, isFile } = await file.stat();
+    if (!isFile || (ino ?? 0) !== inode) return undefined;
+    return await new Response(file.readable).bytes();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
 }

@@ -10,7 +10,11 @@ import type { Tree, TreeNode } from "./tree_scan.ts";
 
 /** The notes of a pod's volumes. */
 export class VolumeStates {
-  /** @param directory Where they are; it is made when it is needed. */
+  /**
+   * Reads nothing yet.
+   *
+   * @param directory Where they are; it is made when it is needed.
+   */
   constructor(readonly directory: string) {}
 
   /** What the guest has of a volume; nothing where nothing is noted. */
@@ -28,9 +32,13 @@ export class VolumeStates {
   /** Takes note. */
   async write(name: string, tree: Tree): Promise<void> {
     const path = this.#path(name);
-    await Deno.mkdir(this.directory, { recursive: true, mode: 0o700 });
-    await Deno.writeTextFile(`${path}.new`, JSON.stringify([...tree]), { mode: 0o600 });
-    await Deno.rename(`${path}.new`, path);
+    try {
+      await Deno.mkdir(this.directory, { recursive: true, mode: 0o700 });
+      await Deno.writeTextFile(`${path}.new`, JSON.stringify([...tree]), { mode: 0o600 });
+      await Deno.rename(`${path}.new`, path);
+    } catch (error) {
+      throw SandboxError.from(error, `cannot take note of what the guest has in "${path}"`);
+    }
   }
 
   /** Forgets a volume. */

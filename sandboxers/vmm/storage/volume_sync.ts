@@ -35,6 +35,10 @@ export interface VolumeSyncOptions {
   remember(tree: Tree): Promise<void>;
   /** For what went wrong and was survived. */
   readonly log: Log;
+  /** Watches files (default: the file system's own reports). */
+  readonly watchFiles?: (paths: string[]) => Deno.FsWatcher;
+  /** How often everything is looked at where nothing is reported, in milliseconds (default 5000). */
+  readonly rescanMs?: number;
 }
 
 /** A copy of a tree in the guest. */
@@ -123,7 +127,8 @@ export class VolumeSync implements Disposable {
       this.#complain(String(error));
     }
     const isWatched = this.#watcher !== undefined && !failed;
-    this.#plan(isWatched ? WATCHED_RESCAN_MS : UNWATCHED_RESCAN_MS);
+    const { rescanMs = UNWATCHED_RESCAN_MS } = this.#options;
+    this.#plan(isWatched ? WATCHED_RESCAN_MS : rescanMs);
   }
 
   /** Says what went wrong, and the same once only. */
@@ -134,7 +139,7 @@ export class VolumeSync implements Disposable {
     log.warn("a volume cannot be brought up to date", { source, error: failure });
   }
 
-  /** Watches the directories of the tree; not through links, which may lead anywhere. */
+  /** Watches the directories of the tree. */
   #watch(tree: Tree): void {
     const { source } = this.#options;
     const paths = [...tree].filter(([path, { kind }]) => kind === "directory" || path === ".")
@@ -144,7 +149,8 @@ export class VolumeSync implements Disposable {
     this.#closeWatcher();
     if (watchers >= WATCHERS_MAX || paths.length === 0) return;
     try {
-      this.#watcher = Deno.watchFs(paths, { recursive: false });
+      const { watchFiles = watchDirectories } = this.#options;
+      this.#watcher = watchFiles(paths);
     } catch {
       // Too many are watched, or a directory has gone: then all is looked at more often.
       return;
@@ -180,4 +186,9 @@ export class VolumeSync implements Disposable {
       // It has ended by itself.
     }
   }
+}
+
+/** Without what is below them: links are followed there, and they may lead anywhere. */
+function watchDirectories(paths: string[]): Deno.FsWatcher {
+  return Deno.watchFs(paths, { recursive: false });
 }

@@ -1,6 +1,6 @@
 /**
  * Makes a template: boots a machine, waits for its agent, lets the guest give back what memory it
- * can, and saves it. Whatever goes wrong, no machine and no file is left.
+ * can, and saves it. Whatever goes wrong, no machine is left.
  *
  * @module
  */
@@ -9,8 +9,8 @@ import { abortError, SandboxError } from "../../lifecycle/errors.ts";
 import type { Agent } from "../agent.ts";
 import type { Hypervisor, Machine, MachinePlace, MachineSpec } from "../hypervisor.ts";
 import type { MachinePlaces } from "../places.ts";
+import { freeBytes } from "./free_bytes.ts";
 import type { MachineLedger } from "./ledger.ts";
-import { makeUnfinished } from "./template_files.ts";
 
 /** The agent of a machine that becomes a template. */
 export interface TemplateAgent extends Agent, Disposable {}
@@ -39,8 +39,8 @@ export interface BuilderOptions {
    */
   readonly sharedTree?: (place: MachinePlace, signal: AbortSignal) => Promise<TemplateTree>;
   /**
-   * How much room there is in a directory, in bytes; undefined where that is not known. Missing:
-   * never asked.
+   * How much room there is in a directory, in bytes; undefined where that is not known. Default:
+   * what the file system says, where this process may ask.
    */
   readonly freeBytes?: (directory: string) => Promise<number | undefined>;
 }
@@ -52,46 +52,29 @@ const STATE_BYTES = 8 << 20;
 const QUIESCE_MS = 20_000;
 
 /**
- * Makes a template, without its note and its name.
+ * Makes a template.
  *
  * @param spec The machine.
- * @param parent The directory of all templates.
+ * @param directory Where to save it: an empty directory that VMMs can get to.
  * @param options See {@link BuilderOptions}.
  * @param signal Ends it.
- * @returns Its directory.
- * @throws {SandboxError} Where it cannot be made: `ResourceExhausted` without room; then nothing is
- *   left.
+ * @throws {SandboxError} Where it cannot be made: `ResourceExhausted` without room.
  */
 export async function buildTemplate(
   spec: MachineSpec,
-  parent: string,
+  directory: string,
   options: BuilderOptions,
   signal: AbortSignal,
-): Promise<string> {
-  const directory = await makeUnfinished(parent);
-  try {
-    await checkRoom(parent, spec, options);
-    await using cleanup = new AsyncDisposableStack();
-    const place = await options.places.make("");
-    cleanup.defer(() => options.places.free(place));
-    const tree = spec.sharedTree ? await options.sharedTree?.(place, signal) : undefined;
-    if (tree !== undefined) cleanup.defer(() => tree.stop());
-    await bootAndSave(
-      spec,
-      directory,
-      {
-        ...place,
-        memoryFile: `${directory}/memory`,
-        sharedTreeSocket: tree?.socket,
-      },
-      options,
-      signal,
-    );
-    return directory;
-  } catch (error) {
-    await Deno.remove(directory, { recursive: true }).catch(() => {});
-    throw error;
-  }
+): Promise<void> {
+  await checkRoom(directory, spec, options);
+  await using cleanup = new AsyncDisposableStack();
+  const place = await options.places.make("");
+  cleanup.defer(() => options.places.free(place));
+  const tree = spec.sharedTree ? await options.sharedTree?.(place, signal) : undefined;
+  if (tree !== undefined) cleanup.defer(() => tree.stop());
+  const memoryFile = `${directory}/memory`;
+  const treePlace = { ...place, memoryFile, sharedTreeSocket: tree?.socket };
+  await bootAndSave(spec, directory, treePlace, options, signal);
 }
 
 /** Boots a machine at a place and saves it. */
@@ -151,9 +134,9 @@ async function unlessEnded(
 async function checkRoom(
   directory: string,
   spec: MachineSpec,
-  { freeBytes }: BuilderOptions,
+  options: BuilderOptions,
 ): Promise<void> {
-  const free = await freeBytes?.(directory);
+  const free = await (options.freeBytes ?? freeBytes)(directory);
   const needed = spec.memoryBytes + STATE_BYTES;
   if (free === undefined || free >= needed) return;
   throw new SandboxError(

@@ -12,9 +12,6 @@ import type { TemplateHost } from "./key.ts";
 /** The note's file in a template's directory. */
 const NOTE_FILE = "template.json";
 
-/** Where names of templates that are not finished begin. */
-export const UNFINISHED_PREFIX = ".new-";
-
 /** Files up to this size are compared byte by byte (by their digest); larger ones by size and time. */
 const DIGEST_BYTES_MAX = 4 << 20;
 
@@ -39,40 +36,53 @@ export interface TemplateNote {
   readonly files: readonly TemplateFile[];
 }
 
-/**
- * Makes an empty directory for a template: VMMs can get to files in it by their names.
- *
- * @param parent The directory of all templates; made where it is missing.
- */
-export async function makeUnfinished(parent: string): Promise<string> {
-  await Deno.mkdir(parent, { recursive: true, mode: 0o711 });
-  const path = `${parent}/${UNFINISHED_PREFIX}${crypto.randomUUID().slice(0, 8)}`;
-  await Deno.mkdir(path, { mode: 0o711 });
-  return path;
+/** The part of a key that is in the names of its templates. */
+export function shortKey(key: string): string {
+  return key.slice(0, 16);
 }
 
 /**
  * Finishes a template: writes its note and gives it its name, in one step.
  *
  * @param unfinished Its directory so far.
- * @param parent The directory of all templates.
- * @param note Its key and what it depends on.
- * @returns Its directory: a new one for every template, also of the same key.
+ * @param directory Its directory from now on: a new one for every template, also of the same key.
+ * @param what Its key and what it depends on.
+ * @returns Its note.
  */
 export async function finish(
   unfinished: string,
-  parent: string,
-  note: Omit<TemplateNote, "files">,
-): Promise<string> {
+  directory: string,
+  what: Omit<TemplateNote, "files">,
+): Promise<TemplateNote> {
   const files: TemplateFile[] = [];
   for (const { name } of await Array.fromAsync(Deno.readDir(unfinished))) {
     files.push(await look(unfinished, name));
   }
-  const text = JSON.stringify({ ...note, files } satisfies TemplateNote);
-  await Deno.writeTextFile(`${unfinished}/${NOTE_FILE}`, text, { mode: 0o444 });
-  const directory = `${parent}/${note.key.slice(0, 16)}-${crypto.randomUUID().slice(0, 8)}`;
+  const note: TemplateNote = { ...what, files };
+  await Deno.writeTextFile(`${unfinished}/${NOTE_FILE}`, JSON.stringify(note), { mode: 0o444 });
   await Deno.rename(unfinished, directory);
-  return directory;
+  return note;
+}
+
+/**
+ * When a template was used last, in milliseconds since the epoch.
+ *
+ * @param directory The template.
+ * @returns Undefined where it is not there.
+ */
+export async function lastUse(directory: string): Promise<number | undefined> {
+  const found = await Deno.stat(`${directory}/${NOTE_FILE}`).catch(() => undefined);
+  return found?.mtime?.getTime();
+}
+
+/**
+ * Takes note that a template is used.
+ *
+ * @param directory The template.
+ * @param atMs When, in milliseconds since the epoch.
+ */
+export async function markUsed(directory: string, atMs: number): Promise<void> {
+  await Deno.utime(`${directory}/${NOTE_FILE}`, new Date(atMs), new Date(atMs));
 }
 
 /**

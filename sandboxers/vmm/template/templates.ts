@@ -13,19 +13,14 @@ import type { MachineSpec, SavedMachine } from "../hypervisor.ts";
 import type { SavedMachines } from "../machines.ts";
 import { type BuilderOptions, buildTemplate } from "./builder.ts";
 import { type TemplateHost, TemplateKeys } from "./key.ts";
-import {
-  finish,
-  isThere,
-  readTemplate,
-  type TemplateNote,
-  UNFINISHED_PREFIX,
-} from "./template_files.ts";
+import { type StoredTemplate, TemplateStore } from "./store.ts";
+import { isThere } from "./template_files.ts";
 
 /** Options of {@link Templates}. */
 export interface TemplatesOptions extends BuilderOptions {
   /**
    * Where templates are, an absolute path that VMMs can get to; made where it is missing. In memory
-   * (tmpfs) clones start quickest.
+   * (tmpfs) clones start quickest. Other processes may use it too.
    */
   readonly directory: string;
   /** What templates depend on here. */
@@ -40,14 +35,6 @@ export interface TemplatesOptions extends BuilderOptions {
   readonly now?: () => number;
 }
 
-/** A template that can be used. */
-interface Template {
-  readonly key: string;
-  readonly directory: string;
-  readonly note: TemplateNote;
-  usedAt: number;
-}
-
 /** How often making a kind's template failed, or a clone of it, and until when not to try again. */
 interface Failures {
   count: number;
@@ -55,9 +42,6 @@ interface Failures {
 }
 
 const BUILD_MS = 120_000;
-
-/** How long a template that was handed out is kept at least, in milliseconds: its clone is starting. */
-const IN_USE_MS = 60_000;
 
 /** How long not to try after the first failure, and at most, in milliseconds; it doubles each time. */
 const PAUSE_MS = 1000;
@@ -76,8 +60,9 @@ const FAILURES_MAX = 256;
 export class Templates implements SavedMachines {
   readonly #options: TemplatesOptions;
   readonly #keys: TemplateKeys;
-  readonly #templates = new Map<string, Template>();
-  readonly #builds = new Map<string, Promise<Template | undefined>>();
+  readonly #store: TemplateStore;
+  readonly #templates = new Map<string, StoredTemplate>();
+  readonly #builds = new Map<string, Promise<StoredTemplate | undefined>>();
   readonly #failures = new Map<string, Failures>();
   readonly #removals = new Set<Promise<void>>();
   readonly #closing = new AbortController();
@@ -90,6 +75,7 @@ export class Templates implements SavedMachines {
     this.#options = options;
     this.#keys = new TemplateKeys(options.host);
     this.#now = options.now ?? Date.now;
+    this.#store = new TemplateStore({ ...options, now: this.#now });
   }
 
   /**
@@ -110,7 +96,6 @@ export class Templates implements SavedMachines {
     try {
       const template = await Promise.race([this.#find(spec), interrupted]);
       if (template === undefined) return undefined;
-      template.usedAt = this.#now();
       return { directory: template.directory, spec };
     } finally {
       signal.removeEventListener("abort", onAbort);
@@ -128,7 +113,7 @@ export class Templates implements SavedMachines {
       .find(({ directory }) => directory === saved.directory);
     // Another one may have said so before; there is a new one then.
     if (template === undefined) return;
-    this.#fail(template.key);
+    this.#fail(template.note.key);
     this.#drop(template);
   }
 
@@ -145,27 +130,29 @@ export class Templates implements SavedMachines {
   }
 
   /** Finds a template or makes it. Never throws. */
-  async #find(spec: MachineSpec): Promise<Template | undefined> {
+  async #find(spec: MachineSpec): Promise<StoredTemplate | undefined> {
+    const { log } = this.#options;
     try {
       await this.#open();
       const key = await this.#keys.keyOf(spec);
       const known = this.#templates.get(key);
-      if (known !== undefined) {
-        if (await isThere(known.directory, known.note)) return known;
-        this.#options.log.warn("a template is not as it was made: it is made again", {
-          template: known.directory,
-        });
-        this.#drop(known);
+      if (known === undefined) return await this.#make(key, spec);
+      if (await isThere(known.directory, known.note)) {
+        await this.#store.touch(known);
+        return known;
       }
+      log.warn("a template is not as it was made", { template: known.directory });
+      // Somebody else may have put another one in its place.
+      if (this.#templates.get(key) === known) this.#drop(known);
       return await this.#make(key, spec);
     } catch (error) {
-      this.#options.log.warn("cannot look for a template", { error: SandboxError.from(error) });
+      log.warn("cannot look for a template", { error: SandboxError.from(error) });
       return undefined;
     }
   }
 
   /** Makes one; undefined where that is not the time to, or fails. */
-  async #make(key: string, spec: MachineSpec): Promise<Template | undefined> {
+  async #make(key: string, spec: MachineSpec): Promise<StoredTemplate | undefined> {
     const running = this.#builds.get(key);
     if (running !== undefined) return await running;
     if ((this.#failures.get(key)?.until ?? 0) > this.#now()) return undefined;
@@ -179,10 +166,9 @@ export class Templates implements SavedMachines {
     return isFirst ? await build : undefined;
   }
 
-  /** Makes one. Never throws. */
-  async #build(key: string, spec: MachineSpec): Promise<Template | undefined> {
-    const { directory: parent, log, buildTimeoutMs = BUILD_MS } = this.#options;
-    const begin = this.#now();
+  /** Makes one, unless another process has. Never throws. */
+  async #build(key: string, spec: MachineSpec): Promise<StoredTemplate | undefined> {
+    const { log, buildTimeoutMs = BUILD_MS } = this.#options;
     const timeout = new AbortController();
     const timer = setTimeout(
       () => timeout.abort(new DOMException("it took too long", "TimeoutError")),
@@ -191,18 +177,11 @@ export class Templates implements SavedMachines {
     const signal = AbortSignal.any([this.#closing.signal, timeout.signal]);
     try {
       signal.throwIfAborted();
-      const unfinished = await buildTemplate(spec, parent, this.#options, signal);
-      const directory = await finish(unfinished, parent, { key, host: this.#options.host })
-        .catch(async (error: unknown) => {
-          await Deno.remove(unfinished, { recursive: true }).catch(() => {});
-          throw error;
-        });
-      const note = await readTemplate(directory);
-      const template = { key, directory, note, usedAt: this.#now() };
+      using _ = await this.#store.lock(key, signal);
+      const template = await this.#store.find(key) ?? await this.#buildNew(key, spec, signal);
       this.#templates.set(key, template);
-      this.#dropSurplus(template);
-      const bytes = note.files.reduce((sum, file) => sum + file.bytes, 0);
-      log.info("made a template", { template: directory, ms: template.usedAt - begin, bytes });
+      await this.#store.touch(template);
+      await this.#trim();
       return template;
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
@@ -217,6 +196,22 @@ export class Templates implements SavedMachines {
     }
   }
 
+  /** Makes one; this process has the lock. */
+  async #buildNew(key: string, spec: MachineSpec, signal: AbortSignal): Promise<StoredTemplate> {
+    const begin = this.#now();
+    await using unfinished = await this.#store.begin(key);
+    await buildTemplate(spec, unfinished.directory, this.#options, signal);
+    const template = await unfinished.publish();
+    const { directory, note } = template;
+    const bytes = note.files.reduce((sum, file) => sum + file.bytes, 0);
+    this.#options.log.info("made a template", {
+      template: directory,
+      ms: this.#now() - begin,
+      bytes,
+    });
+    return template;
+  }
+
   /** Takes note of a failure. @returns Until when not to try again. */
   #fail(key: string): number {
     if (this.#failures.size >= FAILURES_MAX) this.#failures.clear();
@@ -228,9 +223,9 @@ export class Templates implements SavedMachines {
     return until;
   }
 
-  /** Looks once, before the first template is made, what is there already. */
+  /** Cleans up once, before the first template is looked for. */
   async #open(): Promise<void> {
-    this.#opened ??= this.#findOld();
+    this.#opened ??= this.#store.clean();
     try {
       await this.#opened;
     } catch (error) {
@@ -240,54 +235,18 @@ export class Templates implements SavedMachines {
     }
   }
 
-  /** Finds what an earlier process made, and removes what it left unfinished or cannot be used. */
-  async #findOld(): Promise<void> {
-    this.#templates.clear();
-    const { directory: parent, log, host } = this.#options;
-    const entries = await Array.fromAsync(Deno.readDir(parent)).catch((error: unknown) => {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw error;
-    });
-    for (const { name, isDirectory } of entries) {
-      const directory = `${parent}/${name}`;
-      if (!isDirectory) continue;
-      const note = name.startsWith(UNFINISHED_PREFIX)
-        ? undefined
-        : await readTemplate(directory).catch((error: unknown) => {
-          log.info("a template is removed", { error: SandboxError.from(error) });
-        });
-      const isUsable = note !== undefined && JSON.stringify(note.host) === JSON.stringify(host) &&
-        !this.#templates.has(note.key);
-      if (!isUsable) {
-        await Deno.remove(directory, { recursive: true });
-        continue;
-      }
-      this.#templates.set(note.key, { key: note.key, directory, note, usedAt: 0 });
+  /** Removes surplus ones. */
+  async #trim(): Promise<void> {
+    const removed = await this.#store.trim(this.#options.countMax);
+    for (const [key, { directory }] of this.#templates) {
+      if (removed.includes(directory)) this.#templates.delete(key);
     }
   }
 
-  /** Removes those that were not used for longest, until there are not too many. */
-  #dropSurplus(newest: Template): void {
-    const old = [...this.#templates.values()]
-      .filter((template) => template !== newest)
-      .sort((a, b) => a.usedAt - b.usedAt);
-    for (const template of old) {
-      if (this.#templates.size <= this.#options.countMax) return;
-      // Those that are left are in use too: there are some more for a while.
-      if (this.#now() - template.usedAt < IN_USE_MS) return;
-      this.#drop(template);
-    }
-  }
-
-  /** Forgets a template and removes it. Clones that run have its pages open. */
-  #drop(template: Template): void {
-    this.#templates.delete(template.key);
-    const removal = Deno.remove(template.directory, { recursive: true })
-      .catch((error: unknown) => {
-        if (error instanceof Deno.errors.NotFound) return;
-        this.#options.log.warn("cannot remove a template", { error: SandboxError.from(error) });
-      })
-      .finally(() => this.#removals.delete(removal));
+  /** Forgets a template and removes it. */
+  #drop(template: StoredTemplate): void {
+    this.#templates.delete(template.note.key);
+    const removal = this.#store.remove(template).finally(() => this.#removals.delete(removal));
     this.#removals.add(removal);
   }
 }

@@ -6,12 +6,13 @@
 
 import { DEFAULT_KERNEL } from "../../../../guest/image/paths.ts";
 import { Launcher } from "../../../host/launcher.ts";
+import { measureTscKhz } from "../../accelerator/accelerator.ts";
 import type { MachinePlace, MachineSpec, SavedMachine } from "../../hypervisor.ts";
 import { Qemu, type QemuOptions } from "../qemu.ts";
 import { buildProbeInitrd, Probe } from "./probe_guest.ts";
 
 /** The user that VMMs run as in tests. */
-const USER = { uid: 1_879_048_193, gid: 1_879_048_192 };
+export const USER = { uid: 1_879_048_193, gid: 1_879_048_192 };
 
 /** How long anything in these tests may take, in milliseconds. */
 export const LIMIT_MS = 60_000;
@@ -21,6 +22,8 @@ export function limit(): AbortSignal {
   return AbortSignal.timeout(LIMIT_MS);
 }
 
+let tscKhz: Promise<number> | undefined;
+
 /** A QEMU as a sandboxer has it. */
 export function qemuIn(directory: string, options: Partial<QemuOptions> = {}): Qemu {
   return new Qemu({
@@ -28,7 +31,7 @@ export function qemuIn(directory: string, options: Partial<QemuOptions> = {}): Q
     launcher: new Launcher(),
     connect: (path) => Deno.connect({ transport: "unix", path }),
     directory,
-    tscKhz: hostTscKhz,
+    tscKhz: () => tscKhz ??= measureTscKhz(new Launcher()),
     ...options,
   });
 }
@@ -104,10 +107,18 @@ export class Bench implements AsyncDisposable {
     return this.#template ??= this.#makeTemplate();
   }
 
-  async #makeTemplate(): Promise<SavedMachine> {
-    const directory = await this.subdirectory("template");
-    const spec = probeSpec(this.initrd);
-    const place = await this.place({ memoryFile: `${directory}/memory` });
+  #makeTemplate(): Promise<SavedMachine> {
+    return this.save("template", probeSpec(this.initrd));
+  }
+
+  /** Boots a machine to its first answer and saves it. */
+  async save(
+    name: string,
+    spec: MachineSpec,
+    changes: Partial<MachinePlace> = {},
+  ): Promise<SavedMachine> {
+    const directory = await this.subdirectory(name);
+    const place = await this.place({ memoryFile: `${directory}/memory`, ...changes });
     const machine = await this.qemu.boot(spec, place, limit());
     try {
       using probe = await Probe.connect(machine.agentSocket);
@@ -121,6 +132,7 @@ export class Bench implements AsyncDisposable {
     return { directory, spec };
   }
 
+  /** Removes the directory. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.directory, { recursive: true });
   }
@@ -130,10 +142,4 @@ export class Bench implements AsyncDisposable {
 export async function leftIn({ directory }: MachinePlace): Promise<string[]> {
   const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name);
   return names.filter((name) => name !== "vmm.log").sort();
-}
-
-/** The counter's rate, as the host's kernel knows it: exact enough for a guest that lives seconds. */
-async function hostTscKhz(): Promise<number> {
-  const text = await Deno.readTextFile("/proc/cpuinfo");
-  return Math.round(Number(/^cpu MHz\s*: ([\d.]+)$/m.exec(text)?.[1]) * 1000);
 }

@@ -9,6 +9,7 @@
  *   cat FILE             a file on one line
  *   set FILE TEXT        writes a text to a file
  *   touch MIB            uses that much memory and gives it back
+ *   mount TYPE SOURCE    mounts a file system at /mnt
  *   panic, poweroff      ends; no answer
  */
 #define _GNU_SOURCE
@@ -135,6 +136,12 @@ static void touch(size_t mebibytes) {
   (void)snprintf(answer, sizeof answer, "ok");
 }
 
+static void mount_tree(const char *type, const char *source) {
+  (void)mkdir("/mnt", 0755);
+  if (mount(source, "/mnt", type, 0, NULL) != 0) fail("mount");
+  else (void)snprintf(answer, sizeof answer, "ok");
+}
+
 static void run(char *line) {
   const char *words[4] = {"", "", "", ""};
   char *rest = line;
@@ -155,6 +162,8 @@ static void run(char *line) {
     set_file(words[1], words[2]);
   } else if (strcmp(command, "touch") == 0) {
     touch((size_t)atol(words[1]));
+  } else if (strcmp(command, "mount") == 0) {
+    mount_tree(words[1], words[2]);
   } else if (strcmp(command, "panic") == 0) {
     set_file("/proc/sysrq-trigger", "c");
   } else if (strcmp(command, "poweroff") == 0) {

@@ -49,6 +49,11 @@ export async function workspace(size = "64m"): Promise<Workspace> {
   };
 }
 
+/** The names in a directory, sorted. */
+export async function namesIn(directory: string): Promise<readonly string[]> {
+  return (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name).sort();
+}
+
 /** What is mounted below a directory, by path. */
 export async function mountsBelow(directory: string): Promise<readonly string[]> {
   const lines = (await Deno.readTextFile("/proc/self/mountinfo")).split("\n");

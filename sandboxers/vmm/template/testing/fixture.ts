@@ -169,10 +169,14 @@ export async function withFixture(body: (fixture: Fixture) => Promise<void>): Pr
  * Waits until something holds.
  *
  * @param holds Whether it does.
- * @throws {Error} Where it does not within ten seconds.
+ * @param timeoutMs How long to wait, in milliseconds.
+ * @throws {Error} Where it does not in time.
  */
-export async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end;) {
+export async function eventually(
+  holds: () => boolean | Promise<boolean>,
+  timeoutMs = 10_000,
+): Promise<void> {
+  for (const end = Date.now() + timeoutMs; Date.now() < end;) {
     if (await holds()) return;
     await new Promise((resolve) => setTimeout(resolve, 2));
   }

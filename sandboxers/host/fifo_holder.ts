@@ -1,0 +1,215 @@
+/**
+ * The resident process that holds FIFOs open while no sandboxer is there; see native/fifos.c for
+ * why. One for a kind of sandbox. Each sandboxer starts its own, and ends those of earlier ones when
+ * it has opened what they hold.
+ *
+ * @module
+ */
+
+import { SandboxError } from "../lifecycle/errors.ts";
+import type { Log } from "../log.ts";
+import type { Launcher, ProcessIdentity } from "./launcher.ts";
+import { launcherError } from "./launcher_errors.ts";
+import { spawnError } from "./resident.ts";
+
+/** The file that says which processes hold FIFOs. */
+const NOTE_FILE = "fifo-holder.json";
+/** Processes of earlier sandboxers that are remembered. */
+const EARLIER_MAX = 16;
+/** Commands that wait to be sent, in characters; beyond it FIFOs are not held. */
+const WAITING_MAX = 1024 * 1024;
+
+/** Holders of earlier sandboxers are ended after this, whatever has not been opened by then. */
+const TAKE_OVER_MS = 60_000;
+
+/** Which end of a FIFO is held. */
+export type FifoEnd = "read" | "write";
+
+/** Who keeps FIFOs open beyond this process. */
+export interface FifoKeeper {
+  /** Holds an end of a FIFO that is open here. */
+  hold(path: string, end: FifoEnd): void;
+  /** Lets it go; does nothing where it is not held. */
+  letGo(path: string, end: FifoEnd): void;
+}
+
+/** What a holder is made of. */
+export interface FifoHolderOptions {
+  /** Starts it. */
+  readonly launcher: Pick<Launcher, "path" | "kill">;
+  /** A directory of the sandboxer, where it is noted which process it is. */
+  readonly dir: string;
+  /** Where notes go. */
+  readonly log: Log;
+}
+
+/** A holder that runs. */
+export class FifoHolder implements FifoKeeper {
+  readonly #options: FifoHolderOptions;
+  readonly #child: Deno.ChildProcess;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #identity: ProcessIdentity;
+  #earlier: readonly ProcessIdentity[];
+  readonly #late: ReturnType<typeof setTimeout> | undefined;
+  #waiting = "";
+  #sending = false;
+  #isOver = false;
+
+  private constructor(
+    options: FifoHolderOptions,
+    child: Deno.ChildProcess,
+    identity: ProcessIdentity,
+    earlier: readonly ProcessIdentity[],
+  ) {
+    this.#options = options;
+    this.#child = child;
+    this.#writer = child.stdin.getWriter();
+    this.#writer.closed.catch(() => undefined);
+    this.#identity = identity;
+    this.#earlier = earlier;
+    if (earlier.length > 0) this.#late = setTimeout(() => void this.#tookOverLate(), TAKE_OVER_MS);
+    void child.status.then(({ code }) => {
+      if (!this.#isOver) options.log.error("the holder of FIFOs has ended", { code });
+      this.#isOver = true;
+    });
+  }
+
+  /**
+   * Starts one. Those of earlier sandboxers go on until {@link tookOver}.
+   *
+   * @param options See {@link FifoHolderOptions}.
+   * @throws {SandboxError} As the launcher says.
+   */
+  static async start(options: FifoHolderOptions): Promise<FifoHolder> {
+    const action = "cannot start the holder of FIFOs";
+    const earlier = await readNote(options.dir);
+    const child = spawn(options.launcher.path, action);
+    try {
+      const [stdout, stderr] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      const startTime = /^started (\d+)\n$/.exec(stdout)?.[1];
+      if (startTime === undefined) {
+        await child.stdin.close().catch(() => undefined);
+        const { code } = await child.status;
+        throw launcherError(action, { code, stderr });
+      }
+      const identity = { pid: child.pid, startTime: Number(startTime) };
+      await writeNote(options.dir, [...earlier, identity]);
+      return new FifoHolder(options, child, identity, earlier);
+    } catch (error) {
+      endChild(child);
+      throw SandboxError.from(error, action);
+    }
+  }
+
+  hold(path: string, end: FifoEnd): void {
+    this.#say(`+${end[0]} ${path}\n`);
+  }
+
+  letGo(path: string, end: FifoEnd): void {
+    this.#say(`-${end[0]} ${path}\n`);
+  }
+
+  #say(command: string): void {
+    // A path with a line feed would be two commands: it is not held.
+    if (this.#isOver || command.indexOf("\n") !== command.length - 1) return;
+    if (this.#waiting.length > WAITING_MAX) return;
+    this.#waiting += command;
+    if (!this.#sending) void this.#send();
+  }
+
+  async #send(): Promise<void> {
+    this.#sending = true;
+    try {
+      while (this.#waiting !== "") {
+        const bytes = new TextEncoder().encode(this.#waiting);
+        this.#waiting = "";
+        await this.#writer.write(bytes);
+      }
+    } catch {
+      // It has ended; that is logged elsewhere.
+    }
+    this.#sending = false;
+  }
+
+  async #tookOverLate(): Promise<void> {
+    await this.tookOver().catch((error: unknown) =>
+      this.#options.log.error("cannot end an earlier holder of FIFOs", { error })
+    );
+  }
+
+  /**
+   * What earlier sandboxers left has been opened here, or is not needed: ends their holders. While
+   * they run, clients of what they hold do not see its end.
+   */
+  async tookOver(): Promise<void> {
+    clearTimeout(this.#late);
+    for (const identity of this.#earlier) await this.#options.launcher.kill(identity);
+    this.#earlier = [];
+    await writeNote(this.#options.dir, [this.#identity]);
+  }
+
+  /** Leaves it to the next sandboxer; for one that ends while it has sandboxes. */
+  release(): void {
+    this.#isOver = true;
+    clearTimeout(this.#late);
+    this.#child.unref();
+  }
+
+  /** Ends it; for a sandboxer that ends without sandboxes. */
+  async stop(): Promise<void> {
+    this.#isOver = true;
+    clearTimeout(this.#late);
+    endChild(this.#child);
+    await this.#writer.close().catch(() => undefined);
+    await this.#child.status;
+    for (const identity of this.#earlier) await this.#options.launcher.kill(identity);
+    await Deno.remove(`${this.#options.dir}/${NOTE_FILE}`).catch(() => undefined);
+  }
+}
+
+function spawn(path: string, action: string): Deno.ChildProcess {
+  try {
+    return new Deno.Command(path, {
+      args: ["fifos"],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+      clearEnv: true,
+    }).spawn();
+  } catch (error) {
+    throw spawnError(error, path, action);
+  }
+}
+
+function endChild(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // It has ended.
+  }
+}
+
+async function writeNote(dir: string, holders: readonly ProcessIdentity[]): Promise<void> {
+  const file = `${dir}/${NOTE_FILE}`;
+  const text = JSON.stringify(holders.slice(-EARLIER_MAX));
+  await Deno.writeTextFile(`${file}.new`, text, { mode: 0o600 });
+  await Deno.rename(`${file}.new`, file);
+}
+
+async function readNote(dir: string): Promise<ProcessIdentity[]> {
+  try {
+    const value: unknown = JSON.parse(await Deno.readTextFile(`${dir}/${NOTE_FILE}`));
+    return Array.isArray(value) ? value.filter(isIdentity) : [];
+  } catch {
+    return [];
+  }
+}
+
+function isIdentity(value: unknown): value is ProcessIdentity {
+  return typeof value === "object" && value !== null &&
+    "pid" in value && Number.isSafeInteger(value.pid) &&
+    "startTime" in value && Number.isSafeInteger(value.startTime);
+}
