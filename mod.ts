@@ -1,6 +1,6 @@
 /**
- * Runs WebAssembly modules in sandboxes, in this process, without containerd and without a process
- * for each. Open a sandboxer, create a sandbox, run a module, read what it writes:
+ * Runs WebAssembly modules in sandboxes of this process, and Linux programs in microVMs, without
+ * containerd. Open a sandboxer, create a sandbox, run a module, read what it writes:
  *
  * ```ts ignore
  * import { open } from "@quasaur/quasaur";
@@ -12,6 +12,15 @@
  *   console.log(text);
  * }
  * console.log((await container.exit).status);
+ * ```
+ *
+ * A microVM is opened in the same way, and runs a command of a root file system:
+ *
+ * ```ts ignore
+ * await using sandboxer = await open("vmm");
+ * await using sandbox = await sandboxer.createSandbox({ memoryBytes: 256 << 20 });
+ * await using container = await sandbox.run({ rootfs: "./alpine", command: ["uname", "-r"] });
+ * console.log(new TextDecoder().decode((await container.output()).stdout));
  * ```
  *
  * Whatever fails throws a {@link SandboxError}, whose code says what kind of failure it is.
@@ -34,5 +43,17 @@ export type {
   StdioMode,
   WasmEngine,
 } from "./sandboxers/embedded/api.ts";
+export type {
+  TerminalSize,
+  VmmContainer,
+  VmmOpenOptions,
+  VmmProcess,
+  VmmProcessOptions,
+  VmmRunOptions,
+  VmmSandbox,
+  VmmSandboxer,
+  VmmSandboxOptions,
+  VmmUser,
+} from "./sandboxers/embedded/vmm_api.ts";
 export { type ErrorCode, type ErrorContext, SandboxError } from "./sandboxers/lifecycle/errors.ts";
 export type { Exit, NetworkSpec, Stats } from "./sandboxers/lifecycle/spec.ts";

@@ -346,7 +346,7 @@ Deno.test("bad options are refused by name, and nothing is left of the attempt",
 
 Deno.test("open() refuses kinds that it does not have", async () => {
   const openAny: (kind: string) => Promise<unknown> = open as (kind: string) => Promise<unknown>;
-  await assert.rejects(openAny("vmm"), { code: "Unimplemented", message: /not in this version/ });
+  await assert.rejects(openAny("quark"), { code: "Unimplemented", message: /not in this version/ });
   await assert.rejects(openAny("toString"), { code: "InvalidArgument", message: /expected wasm/ });
 });
 

@@ -12,6 +12,8 @@ import { UsageError } from "./usage_error.ts";
 export const SOME_FAILED = 1;
 /** The command line cannot be understood. */
 export const USAGE = 2;
+/** What runs took longer than it was allowed to, as timeout(1) has it. */
+export const TIMED_OUT = 124;
 /** Something other than the module went wrong. */
 export const FAILED = 125;
 /** The module is there but cannot be run. */

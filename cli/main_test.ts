@@ -42,7 +42,7 @@ Deno.test("a bad command line ends with 2, says what was found and prints nothin
     [["run"], /missing required argument 'kind'/],
     [["run", "wasm"], /missing required argument 'FILE'/],
     [["run", "wasm", ""], /Invalid FILE ""/],
-    [["run", "vmm", "disk.img"], /kind "vmm": not in this version: expected wasm/],
+    [["run", "quark", "disk.img"], /kind "quark": not in this version: expected wasm or vmm/],
     [["run", "quark", "--rootfs", "x"], /kind "quark": not in this version: expected wasm/],
     [["run", "podman"], /kind "podman": unknown: expected wasm/],
     [["run", "wasm", "--bogus", "x.wasm"], /unknown option '--bogus'/],
@@ -62,7 +62,12 @@ Deno.test("a bad command line ends with 2, says what was found and prints nothin
   }
 });
 
-Deno.test("the command's rights end at files: no process, no network, no other library", async () => {
+for (const set of ["cli", "cli-vmm"]) {
+  Deno.test(`the rights of "${set}" end at files: no process, no network, no other library`, () =>
+    expectNoOtherRights(set));
+}
+
+async function expectNoOtherRights(set: string): Promise<void> {
   await using place = await Workplace.make();
   const program = `${place.path}/attempts.ts`;
   await Deno.writeTextFile(
@@ -84,11 +89,13 @@ Deno.test("the command's rights end at files: no process, no network, no other l
     }
     console.log("env", Deno.env.get("PATH"));`,
   );
-  const [deno = "", ...args] = RUNTIME;
+  const [deno = "", ...args] = RUNTIME.map((arg) =>
+    arg.replace("--permission-set=cli", `--permission-set=${set}`)
+  );
   const { stdout, stderr } = await new Deno.Command(deno, { args: [...args, program] }).output();
   assert.equal(
     new TextDecoder().decode(stdout),
     "run denied\nnet denied\nffi denied\nwrite denied\nsys denied\nenv undefined\n",
     new TextDecoder().decode(stderr),
   );
-});
+}

@@ -6,6 +6,7 @@
 
 import { Command, CommanderError } from "commander";
 import { SandboxError } from "../mod.ts";
+import { configCommand } from "./config.ts";
 import { codeOfError, USAGE } from "./exit_codes.ts";
 import { imagesCommand } from "./images.ts";
 import { runCommand } from "./run.ts";
@@ -45,6 +46,7 @@ function buildProgram(end: (code: number) => void): Command {
     .addHelpText("after", "\nExample:\n  quasaur run wasm hello.wasm -- world")
     .addCommand(runCommand(end))
     .addCommand(imagesCommand(end))
+    .addCommand(configCommand(end))
     .addCommand(versionCommand());
   configure(program);
   return program;

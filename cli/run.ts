@@ -1,6 +1,6 @@
 /**
- * `quasaur run`: runs one module in a sandbox of this process, on this command's own standard
- * streams, and ends as it ended.
+ * `quasaur run`: runs one module or command in a sandbox of this process, on this command's own
+ * standard streams, and ends as it ended.
  *
  * @module
  */
@@ -24,6 +24,7 @@ import {
   parseMemory,
   parseWorkdir,
 } from "./run_values.ts";
+import { runVmmCommand } from "./run_vmm.ts";
 import { complain } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -55,14 +56,15 @@ interface WasmOptions {
 export function runCommand(end: (code: number) => void): Command {
   return new Command("run")
     .description("Run something in a sandbox of this process.")
-    .usage("<kind> [options] FILE [-- args...]")
+    .usage("<kind> [options] ...")
     .argument("<kind>")
     .argument("[rest...]")
     .helpCommand(false)
     .allowUnknownOption()
     .enablePositionalOptions()
     .action(refuseKind)
-    .addCommand(wasmCommand(end));
+    .addCommand(wasmCommand(end))
+    .addCommand(runVmmCommand(end));
 }
 
 /** Reached for any kind that has no command of its own. */

@@ -89,3 +89,90 @@ export function parseEngine(text: string): WasmEngine {
   if (text === "wasmedge" || text === "v8") return text;
   throw bad("--engine", text, "wasmedge or v8");
 }
+
+/**
+ * Reads a number of CPUs, which may have a fraction.
+ *
+ * @throws {UsageError}
+ */
+export function parseCpus(text: string): number {
+  if (/^\d{1,4}(\.\d{1,3})?$/.test(text) && Number(text) > 0) return Number(text);
+  throw bad("--cpus", text, "a number above 0, such as 2 or 1.5");
+}
+
+/**
+ * Reads what a machine reaches.
+ *
+ * @throws {UsageError}
+ */
+export function parseNet(text: string): "none" | "user" {
+  if (text === "none" || text === "user") return text;
+  throw bad("--net", text, "none or user");
+}
+
+/**
+ * Reads `UID` or `UID:GID`.
+ *
+ * @throws {UsageError}
+ */
+export function parseUser(text: string): { readonly uid: number; readonly gid: number } {
+  const [, uid, gid = uid] = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text) ?? [];
+  if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) };
+  throw bad("--user", text, "UID or UID:GID, as numbers");
+}
+
+/**
+ * Reads `SOURCE:DESTINATION`, with `:ro` or `:rw` behind it.
+ *
+ * @throws {UsageError} Also when SOURCE is not there.
+ */
+export function parseVolume(text: string): DirectoryMount {
+  const syntax = "SOURCE:DESTINATION or SOURCE:DESTINATION:ro";
+  const [source = "", destination = "", mode = "rw", ...more] = text.split(":");
+  if (source === "" || destination === "" || more.length > 0 || (mode !== "ro" && mode !== "rw")) {
+    throw bad("--volume", text, syntax);
+  }
+  const parts = destination.split("/");
+  if (!destination.startsWith("/") || parts.includes("..") || /^\/+$/.test(destination)) {
+    throw bad("--volume", text, `DESTINATION to be an absolute path below "/" without ".."`);
+  }
+  if (!isThere(source)) throw bad("--volume", text, `SOURCE to be there, "${source}" is not`);
+  return { source, destination, readonly: mode === "ro" };
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+/** The units of {@link parseDuration}, in milliseconds. */
+const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
+  "": 1000,
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
+
+/** The longest time that a timer can count, in milliseconds. */
+const DURATION_MS_MAX = 2_147_483_647;
+
+/**
+ * Reads a duration, in seconds where it has no unit.
+ *
+ * @returns Milliseconds.
+ * @throws {UsageError}
+ */
+export function parseDuration(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text) ?? [];
+  const ms = digits === "" ? 0 : Math.ceil(Number(digits) * (DURATION_UNITS_MS[unit] ?? NaN));
+  if (ms > 0 && ms <= DURATION_MS_MAX) return ms;
+  throw bad("--timeout", text, "a duration such as 30s: a number above 0 with ms, s, m or h");
+}

@@ -1,5 +1,15 @@
 import assert from "node:assert/strict";
-import { parseDirectory, parseEnvironment, parseMemory, parseWorkdir } from "./run_values.ts";
+import {
+  parseCpus,
+  parseDirectory,
+  parseDuration,
+  parseEnvironment,
+  parseMemory,
+  parseNet,
+  parseUser,
+  parseVolume,
+  parseWorkdir,
+} from "./run_values.ts";
 import { UsageError } from "./usage_error.ts";
 
 function refuses(read: () => unknown, ...parts: string[]): void {
@@ -68,4 +78,45 @@ Deno.test("--workdir takes an absolute path", () => {
   for (const text of ["", "a", "./a", "/a/../b"]) {
     refuses(() => parseWorkdir(text), "--workdir", JSON.stringify(text), "absolute");
   }
+});
+
+Deno.test("--cpus, --net, --user and --timeout take what they mean", () => {
+  assert.equal(parseCpus("2"), 2);
+  assert.equal(parseCpus("0.5"), 0.5);
+  assert.equal(parseNet("user"), "user");
+  assert.deepEqual(parseUser("5"), { uid: 5, gid: 5 });
+  assert.deepEqual(parseUser("5:6"), { uid: 5, gid: 6 });
+  assert.equal(parseDuration("30"), 30_000);
+  assert.equal(parseDuration("1.5s"), 1500);
+  assert.equal(parseDuration("2m"), 120_000);
+  assert.equal(parseDuration("20ms"), 20);
+});
+
+Deno.test("--volume takes a file or directory, a path inside and a mode", () => {
+  assert.deepEqual(parseVolume("/etc/hostname:/a/b:ro"), {
+    source: "/etc/hostname",
+    destination: "/a/b",
+    readonly: true,
+  });
+  assert.equal(parseVolume("/tmp:/a").readonly, false);
+});
+
+Deno.test("values for machines say what is wrong with them", () => {
+  const wrong: [() => unknown, RegExp][] = [
+    [() => parseCpus("0"), /--cpus "0": expected a number above 0/],
+    [() => parseCpus("1e3"), /--cpus/],
+    [() => parseCpus("-1"), /--cpus/],
+    [() => parseNet("host"), /--net "host": expected none or user/],
+    [() => parseUser("root"), /--user "root": expected UID or UID:GID/],
+    [() => parseUser("1:"), /--user/],
+    [() => parseDuration("0"), /--timeout "0": expected a duration/],
+    [() => parseDuration("1d"), /--timeout/],
+    [() => parseDuration("999999999h"), /--timeout/],
+    [() => parseVolume("/tmp"), /--volume "\/tmp": expected SOURCE:DESTINATION/],
+    [() => parseVolume("/tmp:/a:rx"), /--volume/],
+    [() => parseVolume("/tmp:/a/../b"), /--volume .*without "\.\."/],
+    [() => parseVolume("/tmp:/"), /--volume .*below/],
+    [() => parseVolume("/nonexistent:/a"), /SOURCE to be there, "\/nonexistent" is not/],
+  ];
+  for (const [parse, message] of wrong) assert.throws(parse, { name: "UsageError", message });
 });

@@ -40,6 +40,10 @@ export interface KindFlag<T> {
    * @throws {SandboxError} `InvalidArgument`, naming the flag.
    */
   readonly read: (flag: string, text: string | undefined) => T;
+  /** The level of the log that its value stands for, where `--log-level` is not given. */
+  logLevel?(value: T): LogLevel;
+  /** A letter that stands for the flag, after one dash. */
+  readonly short?: string;
 }
 
 /** Flags that only one kind has, by name without dashes. */
@@ -57,14 +61,14 @@ export type FlagsOutcome<F extends KindFlags = typeof NO_KIND_FLAGS> =
   | { readonly kind: "print"; readonly text: string };
 
 const OPTIONS = {
-  "listen": { type: "string" },
+  "listen": { type: "string", short: "l" },
   "task-listen": { type: "string" },
-  "dir": { type: "string" },
+  "dir": { type: "string", short: "d" },
   "containerd-events": { type: "string" },
   "log-level": { type: "string" },
   "log-format": { type: "string" },
   "help": { type: "boolean", short: "h" },
-  "version": { type: "boolean" },
+  "version": { type: "boolean", short: "v" },
 } as const;
 
 /** The longest path of a unix socket, in bytes, without its final NUL (unix(7)). */
@@ -94,25 +98,27 @@ export function parseFlags(
   args: readonly string[],
   ownFlags: KindFlags = NO_KIND_FLAGS,
 ): FlagsOutcome<KindFlags> {
-  const values = parse(args, Object.keys(ownFlags));
+  const values = parse(args, ownFlags);
   if (values.has("help")) return { kind: "print", text: help(kind, ownFlags) };
   if (values.has("version")) return { kind: "print", text: `quasaur-${kind} ${config.version}` };
   const root = `/run/quasaur/${kind}`;
+  let logLevel: LogLevel = "info";
+  const own = Object.entries(ownFlags).map(([name, flag]) => {
+    const value = flag.read(`--${name}`, values.get(name));
+    logLevel = flag.logLevel?.(value) ?? logLevel;
+    return [name, value];
+  });
   const flags: Flags = {
     listen: socketPath("--listen", values.get("listen") ?? `${root}.sock`),
     taskListen: socketPath("--task-listen", values.get("task-listen") ?? `${root}-task.sock`),
     dir: absolutePath("--dir", values.get("dir") ?? root),
     containerdEvents: eventsPath(values.get("containerd-events")),
-    logLevel: oneOf("--log-level", values.get("log-level") ?? "info", LOG_LEVELS),
+    logLevel: oneOf("--log-level", values.get("log-level") ?? logLevel, LOG_LEVELS),
     logFormat: oneOf("--log-format", values.get("log-format") ?? "text", ["text", "json"]),
   };
   if (flags.listen === flags.taskListen) {
     throw bad("--task-listen", flags.taskListen, "a socket of its own, not that of --listen");
   }
-  const own = Object.entries(ownFlags).map(([name, { read }]) => [
-    name,
-    read(`--${name}`, values.get(name)),
-  ]);
   return { kind: "run", flags, own: Object.fromEntries(own) };
 }
 
@@ -143,8 +149,13 @@ function print(to: { writeSync(bytes: Uint8Array): number }, text: string): void
 }
 
 /** The raw values by flag; empty for one that takes none. */
-function parse(args: readonly string[], ownNames: readonly string[]): ReadonlyMap<string, string> {
-  const own = Object.fromEntries(ownNames.map((name) => [name, { type: "string" } as const]));
+function parse(args: readonly string[], ownFlags: KindFlags): ReadonlyMap<string, string> {
+  const own = Object.fromEntries(
+    Object.entries(ownFlags).map(([name, { short }]) => [
+      name,
+      { type: "string" as const, ...(short === undefined ? {} : { short }) },
+    ]),
+  );
   const options: ParseArgsOptionsConfig = { ...own, ...OPTIONS };
   try {
     const { values } = parseArgs({ args: [...args], options, allowPositionals: false });
@@ -216,8 +227,8 @@ export function oneOf<T extends string>(flag: string, value: string, allowed: re
 const HELP_COLUMN = 29;
 
 function ownHelp(ownFlags: KindFlags): string {
-  return Object.entries(ownFlags).flatMap(([name, { placeholder, help: lines }]) => {
-    const head = `  --${name} ${placeholder}`;
+  return Object.entries(ownFlags).flatMap(([name, { placeholder, short, help: lines }]) => {
+    const head = `  ${short === undefined ? "" : `-${short}, `}--${name} ${placeholder}`;
     return lines.map((line, i) => `${(i === 0 ? head : "").padEnd(HELP_COLUMN - 1)} ${line}\n`);
   }).join("");
 }
@@ -227,14 +238,14 @@ function help(kind: string, ownFlags: KindFlags): string {
 
 Usage: quasaur-${kind} [flags]
 
-  --listen PATH              Sandbox API socket for containerd (default /run/quasaur/${kind}.sock)
+  -l, --listen PATH          Sandbox API socket for containerd (default /run/quasaur/${kind}.sock)
   --task-listen PATH         Task API socket (default /run/quasaur/${kind}-task.sock)
-  --dir PATH                 state directory (default /run/quasaur/${kind})
+  -d, --dir PATH             state directory (default /run/quasaur/${kind})
   --containerd-events PATH   containerd's ttrpc socket, for task events; "none" switches them off
                              (default /run/containerd/containerd.sock.ttrpc)
 ${ownHelp(ownFlags)}  --log-level LEVEL          ${LOG_LEVELS.join(", ")} (default info)
   --log-format FORMAT        text or json, one line for each record (default text)
-  --version                  print the version
+  -v, --version              print the version
   -h, --help                 print this
 
 Prints "ready" when both sockets accept calls. SIGTERM and SIGINT end it gracefully; what runs in

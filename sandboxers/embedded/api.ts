@@ -8,7 +8,7 @@
 import type { Exit, NetworkSpec, Stats } from "../lifecycle/spec.ts";
 
 /** The kinds of sandbox that can be opened in a process. */
-export type SandboxKind = "wasm";
+export type SandboxKind = "wasm" | "vmm";
 
 /**
  * What runs WebAssembly modules: WasmEdge, or V8, which is part of this program, gives guests no
@@ -40,7 +40,7 @@ export interface OpenOptions {
 /** Runs sandboxes in this process. Disposing of it ends everything that it runs. */
 export interface Sandboxer extends AsyncDisposable {
   /** The kind that was opened. */
-  readonly kind: SandboxKind;
+  readonly kind: "wasm";
   /**
    * Creates and starts a sandbox.
    *

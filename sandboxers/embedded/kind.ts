@@ -1,14 +1,13 @@
 /**
- * What a kind of sandbox needs to run embedded in a program: its driver, and a way to make pipes
- * for the standard streams. Each kind is loaded when it is asked for, so a program that runs one
- * kind needs neither the code nor the permissions of another.
+ * The kinds of sandbox that can be embedded in a program, and what the wasm kind needs for that: its
+ * driver, and a way to make pipes for the standard streams.
  *
  * @module
  */
 
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
-import type { OpenOptions, SandboxKind } from "./api.ts";
+import type { SandboxKind } from "./api.ts";
 
 /** Makes and closes descriptors of this process. */
 export interface Descriptors {
@@ -41,13 +40,11 @@ export interface EmbeddedKind extends AsyncDisposable {
   checkModule(head: Uint8Array, sizeBytes: number): void;
 }
 
-/** Kinds that the project plans or has, and how to load those that it has. */
-const LOADERS: Readonly<Record<SandboxKind, (options: OpenOptions) => Promise<EmbeddedKind>>> = {
-  wasm: async (options) => await (await import("./wasm.ts")).loadWasm(options),
-};
+/** Kinds that can be opened. */
+const KINDS: readonly SandboxKind[] = ["wasm", "vmm"];
 
 /** Kinds that are planned. */
-const LATER = ["vmm", "quark"];
+const LATER = ["quark"];
 
 /**
  * Tells whether a name is a kind that can be opened.
@@ -57,32 +54,17 @@ const LATER = ["vmm", "quark"];
  *   other name.
  */
 export function checkKind(name: string): SandboxKind {
-  const kinds = Object.keys(LOADERS).join(", ");
-  if (isKind(name)) return name;
+  const kind = KINDS.find((known) => known === name);
+  if (kind !== undefined) return kind;
+  const expected = `expected ${KINDS.join(" or ")}`;
   if (LATER.includes(name)) {
     throw new SandboxError(
       "Unimplemented",
-      `cannot open a sandboxer of kind "${name}": not in this version: expected ${kinds}`,
+      `cannot open a sandboxer of kind "${name}": not in this version: ${expected}`,
     );
   }
   throw new SandboxError(
     "InvalidArgument",
-    `cannot open a sandboxer of kind ${JSON.stringify(name)}: unknown: expected ${kinds}`,
+    `cannot open a sandboxer of kind ${JSON.stringify(name)}: unknown: ${expected}`,
   );
-}
-
-function isKind(name: string): name is SandboxKind {
-  return Object.hasOwn(LOADERS, name);
-}
-
-/**
- * Loads a kind.
- *
- * @param name See {@link checkKind}.
- * @param options Those that are the kind's.
- * @throws {SandboxError} See {@link checkKind}; `FailedPrecondition` where something that the kind
- *   needs is not installed.
- */
-export async function loadKind(name: string, options: OpenOptions = {}): Promise<EmbeddedKind> {
-  return await LOADERS[checkKind(name)](options);
 }

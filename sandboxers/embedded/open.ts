@@ -5,28 +5,45 @@
  * @module
  */
 
-import { SandboxError } from "../lifecycle/errors.ts";
-import { noMounts } from "../lifecycle/mounter.ts";
-import { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
 import type { SandboxSpec } from "../lifecycle/spec.ts";
-import { MemoryStore } from "../lifecycle/store.ts";
 import type { OpenOptions, Sandbox, Sandboxer, SandboxKind, SandboxOptions } from "./api.ts";
 import { newId } from "./ids.ts";
-import { checkKind, type EmbeddedKind, loadKind } from "./kind.ts";
+import { checkKind, type EmbeddedKind } from "./kind.ts";
 import { EmbeddedSandbox } from "./sandbox.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import type { VmmOpenOptions, VmmSandboxer } from "./vmm_api.ts";
 
 /** The namespace of sandboxes that containerd knows nothing of. */
 const NAMESPACE = "embedded";
 
 /**
- * Opens a sandboxer in this process.
+ * Opens a sandboxer of WebAssembly modules (WASI preview 1) in this process.
  *
- * @param kind What its sandboxes are; `wasm` runs WebAssembly modules with WASI preview 1.
+ * @param kind What its sandboxes are.
  * @throws {SandboxError} `FailedPrecondition` where something that the kind needs is not installed,
  *   `InvalidArgument` for an unknown kind, `Unimplemented` for one of a later version.
  */
-export async function open(kind: SandboxKind, options: OpenOptions = {}): Promise<Sandboxer> {
-  return openKind(checkKind(kind), await loadKind(kind, options), options);
+export async function open(kind: "wasm", options?: OpenOptions): Promise<Sandboxer>;
+/**
+ * Opens a sandboxer of microVMs in this process.
+ *
+ * @throws {SandboxError} `FailedPrecondition` where something that the kind needs is not installed,
+ *   `InvalidArgument` for a bad configuration.
+ */
+export async function open(kind: "vmm", options?: VmmOpenOptions): Promise<VmmSandboxer>;
+/** See above. */
+export async function open(
+  kind: SandboxKind,
+  options: OpenOptions | VmmOpenOptions = {},
+): Promise<Sandboxer | VmmSandboxer> {
+  // Each is loaded when it is asked for: a program that runs one kind needs neither the code nor the
+  // permissions of another.
+  switch (checkKind(kind)) {
+    case "wasm":
+      return openKind("wasm", await (await import("./wasm.ts")).loadWasm(options), options);
+    case "vmm":
+      return await (await import("./vmm.ts")).openVmmSandboxer(options);
+  }
 }
 
 /**
@@ -36,7 +53,7 @@ export async function open(kind: SandboxKind, options: OpenOptions = {}): Promis
  * @param embedded Taken over.
  */
 export function openKind(
-  kind: SandboxKind,
+  kind: "wasm",
   embedded: EmbeddedKind,
   options: OpenOptions,
 ): Sandboxer {
@@ -46,61 +63,32 @@ export function openKind(
 /** See {@link Sandboxer}. */
 class EmbeddedSandboxer implements Sandboxer {
   readonly #embedded: EmbeddedKind;
-  readonly #lifecycle: Lifecycle;
   readonly #options: OpenOptions;
-  readonly #sandboxes = new Set<EmbeddedSandbox>();
-  #disposal: Promise<void> | undefined;
+  readonly #sandboxes: Sandboxes<EmbeddedSandbox>;
 
   /** Takes the kind over. */
-  constructor(readonly kind: SandboxKind, embedded: EmbeddedKind, options: OpenOptions) {
-    const { onWarning } = options;
+  constructor(readonly kind: "wasm", embedded: EmbeddedKind, options: OpenOptions) {
     this.#embedded = embedded;
     this.#options = options;
-    this.#lifecycle = new Lifecycle({
-      driver: embedded.driver,
-      store: new MemoryStore(),
-      mounter: noMounts,
-      ...(onWarning && { log: { warn: onWarning } }),
-    });
+    this.#sandboxes = new Sandboxes(embedded, options);
   }
 
   async createSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
     const { id = newId("sandbox"), network = { kind: "host" }, signal } = options;
-    if (this.#disposal !== undefined) {
-      throw new SandboxError(
-        "FailedPrecondition",
-        `cannot create sandbox "${id}": the sandboxer was disposed of`,
-      );
-    }
-    const lifecycle = this.#lifecycle;
-    await lifecycle.createSandbox(sandboxSpec(id, network));
-    await lifecycle.startSandbox(id, signal);
-    const ports = { lifecycle, kind: this.#embedded, options: this.#options };
-    const sandbox: EmbeddedSandbox = new EmbeddedSandbox(
-      ports,
-      id,
-      () => this.#sandboxes.delete(sandbox),
+    return await this.#sandboxes.start(
+      sandboxSpec(id, network),
+      (lifecycle, onDisposed) =>
+        new EmbeddedSandbox(
+          { lifecycle, kind: this.#embedded, options: this.#options },
+          id,
+          onDisposed,
+        ),
+      signal,
     );
-    this.#sandboxes.add(sandbox);
-    return sandbox;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    this.#disposal ??= this.#dispose();
-    return this.#disposal;
-  }
-
-  async #dispose(): Promise<void> {
-    await using last = new AsyncDisposableStack();
-    last.use(this.#embedded);
-    last.defer(() => this.#lifecycle.close());
-    // Also one that was being created when the disposal began.
-    last.defer(async () => {
-      for (const { spec } of this.#lifecycle.sandboxes()) {
-        await this.#lifecycle.deleteSandbox(spec.id);
-      }
-    });
-    for (const sandbox of this.#sandboxes) last.use(sandbox);
+    return this.#sandboxes[Symbol.asyncDispose]();
   }
 }
 

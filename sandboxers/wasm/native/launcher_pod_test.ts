@@ -34,7 +34,7 @@ async function probe(
     "launcher_compile",
     "launcher_confine",
     "launcher_pod",
-    "launcher_relay",
+    "../../host/native/relay",
   ];
   await run("cc", [
     ...["-o", launcher],
