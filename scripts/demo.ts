@@ -1,6 +1,7 @@
 /**
- * `deno task demo`: shows a WebAssembly container running: from a real OCI image, in a pod that stock
- * containerd runs through the wasm sandboxer; and once more without containerd, from the command line.
+ * `deno task demo`: shows a WebAssembly container and a microVM running: from real OCI images, in pods
+ * that stock containerd runs through the sandboxers; and once more without containerd, from the
+ * command line.
  * Everything runs in a directory of its own, which is gone at the end.
  *
  * @module
@@ -13,7 +14,7 @@ import { withLogs } from "../tests/support/bed_tests.ts";
 import { run } from "../tests/support/command.ts";
 import type { Cri } from "../tests/support/cri.ts";
 import { httpGet } from "../tests/support/http.ts";
-import { wasmImage } from "../tests/support/oci_image.ts";
+import { busyboxImage, wasmImage } from "../tests/support/oci_image.ts";
 import { REPOSITORY } from "../tests/support/permissions.ts";
 import { setUp, setupLogPath } from "./setup.ts";
 import { GUESTS_DIRECTORY } from "./setup/build.ts";
@@ -21,6 +22,9 @@ import { Progress } from "./setup/progress.ts";
 
 /** The images, made on the spot. */
 const IMAGES = { args: "demo.quasaur/args:1", server: "demo.quasaur/server:1" };
+
+/** The image for the microVM: an ordinary one. */
+const LINUX_IMAGE = "demo.quasaur/busybox:1";
 
 /** The port on which the demo's server listens, in its pod. */
 const PORT = 8080;
@@ -92,12 +96,43 @@ async function showServer(cri: Cri, teller: Teller): Promise<void> {
   await teller.step("StopPodSandbox, RemovePodSandbox", () => cri.removePod(pod.id));
 }
 
+/** Shows a pod that is a microVM. */
+async function showMicroVm(cri: Cri, teller: Teller): Promise<void> {
+  cri.network = "pod";
+  {
+    await using _first = await teller.step(
+      "RunPodSandbox: the first microVM; a template is booted and saved",
+      () => cri.runPod({ handler: "quasaur-vmm" }),
+    );
+  }
+  await using pod = await teller.step(
+    "RunPodSandbox: a microVM with a network, cloned from the template",
+    () => cri.runPod({ handler: "quasaur-vmm" }),
+  );
+  const script = "uname -r; mkdir /www; echo hello from a microVM >/www/index.html; " +
+    `echo listening; exec httpd -f -p ${PORT} -h /www`;
+  const container = await teller.step(
+    "CreateContainer, StartContainer: busybox's web server in it",
+    () => pod.startContainer({ image: LINUX_IMAGE, command: ["/bin/sh", "-c", script] }),
+  );
+  await container.printed("listening");
+  const { stdout: [kernel = ""] } = await container.log();
+  teller.quote([`kernel of the guest: ${kernel}`, `kernel of this host: ${Deno.osRelease()}`]);
+  const ip = await pod.ip();
+  const answer = await teller.step(`GET http://${ip}:${PORT}/`, () => httpGet(ip, PORT));
+  teller.quote([answer.trim()]);
+  assert.equal(answer, "hello from a microVM\n");
+  const { stdout } = await teller.step("Exec: ps", () => container.exec(["/bin/ps"]));
+  teller.quote(stdout.trimEnd().split("\n"));
+  await teller.step("StopPodSandbox, RemovePodSandbox", () => cri.removePod(pod.id));
+}
+
 /** Shows what containerd does. */
 async function showContainerd(teller: Teller): Promise<void> {
   teller.progress.line("\nWith stock containerd, through CRI:");
   await using bed = await teller.step(
-    "A private containerd and the wasm sandboxer are up",
-    () => Bed.start({ kinds: ["wasm"], logLevel: "info" }),
+    "A private containerd and the sandboxers wasm and vmm are up",
+    () => Bed.start({ kinds: ["wasm", "vmm"], logLevel: "info" }),
   );
   using _interrupt = onInterrupt(async () => await bed[Symbol.asyncDispose]());
   await withLogs(bed, async () => {
@@ -107,9 +142,11 @@ async function showContainerd(teller: Teller): Promise<void> {
         await bed.containerd.importImage(wasmImage(reference, module));
       }
     });
+    await bed.containerd.importImage(await busyboxImage(LINUX_IMAGE));
     using cri = bed.cri();
     await showJob(cri, teller);
     await showServer(cri, teller);
+    await showMicroVm(cri, teller);
   });
 }
 

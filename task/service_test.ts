@@ -178,6 +178,43 @@ Deno.test("an exec runs beside the init process", async () => {
   assert.equal((await client.call(method.state, { id: "c1" })).status, Status.RUNNING);
 });
 
+Deno.test("an exec keeps what it may do and use", async () => {
+  await using world = await startTaskWorld();
+  const { client, driver } = world;
+  await makeContainer(world);
+  const process = {
+    args: ["id"],
+    user: { uid: 1, gid: 2, umask: 0o77 },
+    capabilities: { bounding: ["CAP_CHOWN"], effective: ["CAP_CHOWN"] },
+    noNewPrivileges: true,
+    oomScoreAdj: -5,
+  };
+  // No limit, as Go writes it.
+  const rlimits = `,"rlimits":[{"type":"RLIMIT_NOFILE","soft":100,"hard":18446744073709551615}]}`;
+  const value = new TextEncoder().encode(JSON.stringify(process).replace(/}$/, rlimits));
+  const spec = { typeUrl: PROCESS_TYPE, value };
+  await client.call(method.exec, { id: "c1", execId: "e1", spec });
+  await client.call(method.start, { id: "c1", execId: "e1" });
+  assert.deepEqual(driver.execs.get("c1/e1")?.process, {
+    args: ["id"],
+    cwd: "/",
+    env: [],
+    user: { uid: 1, gid: 2, additionalGids: [] },
+    descriptorsMax: 100,
+    capabilities: {
+      bounding: ["CAP_CHOWN"],
+      effective: ["CAP_CHOWN"],
+      inheritable: [],
+      permitted: [],
+      ambient: [],
+    },
+    noNewPrivileges: true,
+    rlimits: [{ type: "RLIMIT_NOFILE", soft: 100, hard: -1 }],
+    umask: 0o77,
+    oomScoreAdjust: -5,
+  });
+});
+
 Deno.test("exec: id taken or bad, container not running, spec bad", async () => {
   await using world = await startTaskWorld();
   const { client } = world;

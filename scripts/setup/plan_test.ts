@@ -93,7 +93,7 @@ Deno.test("on a fresh Debian 13 likewise: its containerd and WasmEdge are too ol
   const steps = stepsOf(await makePlan(machine("trixie"), requirementsFor(["demo"])));
   assert.deepEqual(steps.map(brief), [
     "install own: gcc libc6-dev clang lld wasi-libc libclang-rt-19-dev-wasm32 iproute2 " +
-    "containernetworking-plugins virtiofsd quickjs libquickjs xz-utils zstd",
+    "containernetworking-plugins busybox-static virtiofsd quickjs libquickjs xz-utils zstd",
     `write ${SOURCE_PATH}`,
     `write ${PREFERENCES_PATH}`,
     "update",
@@ -132,7 +132,7 @@ Deno.test("once the source is there it is used, and not written again", async ()
   const steps = stepsOf(await makePlan(machine("bookworm-forky"), requirementsFor(["demo"])));
   assert.deepEqual(steps.map(brief), [
     "install own: gcc libc6-dev clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 " +
-    "containernetworking-plugins xz-utils zstd",
+    "containernetworking-plugins busybox-static xz-utils zstd",
     "install forky: containerd libwasmedge0 qemu-system-x86 virtiofsd erofs-utils quickjs libquickjs",
   ]);
 });

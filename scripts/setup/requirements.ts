@@ -120,8 +120,8 @@ export const REQUIREMENTS: readonly Requirement[] = [
   {
     id: "busybox",
     title: "busybox",
-    why: "it fills the images of runc's containers",
-    purposes: ["test", "bench"],
+    why: "it fills the images of runc's containers and of the demo's microVM",
+    purposes: PURPOSES,
     packages: [{ name: "busybox-static" }],
   },
   {
