@@ -80,7 +80,7 @@ export const HOTPLUG_PORTS = 2;
 /** Most disk slots: eight functions at each of six addresses. */
 export const SLOTS_MAX = 48;
 /** Most CPUs of a microvm: the ACPI tables of more do not fit behind the initrd. */
-export const MICROVM_CPUS_MAX = 32;
+export const MICROVM_CPUS_MAX = 8;
 /** Most network interfaces. */
 export const INTERFACES_MAX = 7;
 /** Size of a memory module that is plugged in, in bytes: what Linux takes at the least on x86-64. */

@@ -303,7 +303,7 @@ Deno.test("what cannot be built is refused with a reason", async (t) => {
     [/not a multiple of 2 MiB/, { memoryBytes: (128 << 20) + 4096 }, {}, {}],
     [/not a multiple of 2 MiB/, { memoryBytes: 0 }, {}, {}],
     [/0 CPUs/, { cpus: 0 }, {}, {}],
-    [/at most 32 CPUs: use "q35"/, { cpusMax: 33 }, {}, {}],
+    [/at most 8 CPUs: use "q35"/, { cpusMax: 9 }, {}, {}],
     [/49 disk slots are above 48/, { diskSlots: 49 }, {}, {}],
     [/8 network interfaces are above 7/, { interfaces: 8 }, {}, {}],
     [/shared tree and the socket/, { sharedTree: true }, {}, {}],
