@@ -26,6 +26,7 @@ import { type AgentConnect, GuestStarter } from "./guest_starter.ts";
 import type { Machine, MachineSpec } from "./hypervisor.ts";
 import { Machines } from "./machines.ts";
 import { MachinePlaces } from "./places.ts";
+import { machineLayout } from "./qemu/layout.ts";
 import { Qemu } from "./qemu/qemu.ts";
 import { confinedVmms } from "./qemu/vmm_launcher.ts";
 import { AgentStreams } from "./stdio.ts";
@@ -224,7 +225,11 @@ async function readyMachines(base: Base, hypervisor: Qemu, { tscKhz }: ChosenAcc
       return await serveTree(base, empty, `${place.directory}/share.sock`, signal);
     },
     directory: config.template.directory === "" ? `${shared}/templates` : config.template.directory,
-    host: { hypervisor: `qemu ${await hypervisor.version()}`, bootId: facts.bootId, tscKhz },
+    host: {
+      hypervisor: `qemu ${await hypervisor.version()} ${machineLayout()}`,
+      bootId: facts.bootId,
+      tscKhz,
+    },
     countMax: config.template.countMax,
     log,
   });
