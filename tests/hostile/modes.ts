@@ -25,7 +25,11 @@ export const MODES: readonly Mode[] = [
  * Registers tests once for each mode.
  *
  * @param register Registers them for one.
+ * @param differs Which of the modes can make a difference (default: all).
  */
-export function forEachMode(register: (mode: Mode) => void): void {
-  for (const mode of MODES) register(mode);
+export function forEachMode(
+  register: (mode: Mode) => void,
+  differs: (mode: Mode) => boolean = () => true,
+): void {
+  for (const mode of MODES.filter(differs)) register(mode);
 }
