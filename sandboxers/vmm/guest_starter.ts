@@ -14,7 +14,7 @@ import type { Log } from "../log.ts";
 import type { PodMachine } from "./config/machine.ts";
 import { Ear, Guest, type GuestHelper } from "./guest.ts";
 import type { Hypervisor, Machine, MachinePlace } from "./hypervisor.ts";
-import type { Machines } from "./machines.ts";
+import type { Machines, StartedMachine } from "./machines.ts";
 import { adoptAttachment, attachNetwork, type NetworkAttachment } from "./network/attachment.ts";
 import { NO_NETWORK, type PodNetwork, readPodNetwork } from "./network/pod_network.ts";
 import type { MachinePlaces } from "./places.ts";
@@ -25,6 +25,8 @@ import { USER_NETWORK } from "./user_network.ts";
 
 /** How long a guest may take from its start until its agent answers, in milliseconds. */
 const READY_MS = 60_000;
+/** The same for a clone, whose agent was ready when it was saved. */
+const CLONE_READY_MS = 20_000;
 /** How long it may take to become a pod's own, in milliseconds. */
 const SETUP_MS = 30_000;
 /** The name of the shared tree in the guest. */
@@ -87,6 +89,22 @@ export interface StartedGuest {
   readonly mayShare: boolean;
 }
 
+/** A way to start a guest. */
+interface Attempt {
+  readonly request: GuestRequest;
+  readonly network: PodNetwork;
+  readonly netns: string | undefined;
+  readonly podMachine: PodMachine;
+}
+
+/** A clone that does not answer: what it was made of may be damaged. */
+class BadClone extends SandboxError {
+  constructor(cause: unknown) {
+    const { code, message } = SandboxError.from(cause);
+    super(code, message, { cause });
+  }
+}
+
 /** Starts guests. */
 export class GuestStarter {
   readonly #options: GuestStarterOptions;
@@ -105,30 +123,54 @@ export class GuestStarter {
    */
   async start(request: GuestRequest, signal: AbortSignal): Promise<StartedGuest> {
     const { spec } = request;
-    const { launcher, places, log } = this.#options;
-    const begin = performance.now();
+    const { launcher, log } = this.#options;
     const netns = spec.network.kind === "namespace" ? spec.network.path : undefined;
     const network = netns === undefined
       ? networkWithout(spec)
       : await readPodNetwork(launcher, netns, signal);
     for (const warning of network.warnings) log.warn(warning, { sandbox: spec.id });
     const podMachine = this.#machine(request, network);
+    const attempt = { request, network, netns, podMachine };
+    try {
+      return await this.#attempt(attempt, signal);
+    } catch (error) {
+      if (!(error instanceof BadClone) || signal.aborted) throw error;
+      log.warn("a clone did not become a guest: booting instead", {
+        sandbox: spec.id,
+        error: SandboxError.from(error.cause),
+      });
+    }
+    return await this.#attempt(
+      { ...attempt, podMachine: { ...podMachine, template: false } },
+      signal,
+    );
+  }
+
+  /** Starts a guest one way. A clone that does not answer is a {@link BadClone}. */
+  async #attempt(
+    { request, network, netns, podMachine }: Attempt,
+    signal: AbortSignal,
+  ): Promise<StartedGuest> {
+    const { spec } = request;
+    const { launcher, places, log } = this.#options;
+    const begin = performance.now();
     await using undo = new AsyncDisposableStack();
     const sharedTree = podMachine.spec.sharedTree
       ? await this.#serveTree(request.volumes, signal)
       : undefined;
     if (sharedTree !== undefined) undo.defer(() => sharedTree.stop());
-    const { machine, place, origin } = await this.#options.machines.get({
+    const started = await this.#options.machines.get({
       machine: podMachine,
       cgroup: spec.cgroupParent === "" ? "" : `${spec.cgroupParent}/${spec.id}`,
       ...(sharedTree === undefined ? {} : { sharedTreeSocket: sharedTree.socket }),
     }, signal);
+    const { machine, place, origin } = started;
     undo.defer(() => places.free(place));
     undo.defer(() => machine.stop());
     const runs = performance.now();
     const ear = new Ear();
     const [agent, attachment] = await together(
-      this.#agent(machine, ear, false, signal),
+      this.#newAgent(started, ear, signal),
       netns === undefined ? Promise.resolve(undefined) : attachNetwork(launcher, {
         machinePid: machine.pid,
         taps: machine.taps,
@@ -207,11 +249,22 @@ export class GuestStarter {
     return mustShare ? { ...machine, spec: { ...machine.spec, sharedTree: true } } : machine;
   }
 
+  async #newAgent(started: StartedMachine, ear: Ear, signal: AbortSignal): Promise<AgentClient> {
+    if (started.origin === "boot") return await this.#agent(started.machine, ear, false, signal);
+    try {
+      return await this.#agent(started.machine, ear, false, signal, CLONE_READY_MS);
+    } catch (error) {
+      this.#options.machines.reject(started);
+      throw new BadClone(error);
+    }
+  }
+
   async #agent(
     machine: Machine,
     ear: Ear,
     adopt: boolean,
     signal: AbortSignal,
+    timeoutMs: number = READY_MS,
   ): Promise<AgentClient> {
     const ended = new AbortController();
     // A guest that ends will not answer any more.
@@ -222,7 +275,7 @@ export class GuestStarter {
     const agent = this.#options.connectAgent(machine, {
       onEvent: (event) => ear.hear(event),
       adopt,
-      timeoutMs: READY_MS,
+      timeoutMs,
       signal: AbortSignal.any([signal, ended.signal]),
     });
     agent.catch(() => undefined);

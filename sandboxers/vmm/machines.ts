@@ -37,6 +37,14 @@ export interface PlacedMachine {
   readonly place: MachinePlace;
 }
 
+/** A machine that was started. */
+export interface StartedMachine extends PlacedMachine {
+  /** How. */
+  readonly origin: MachineOrigin;
+  /** What it was cloned from, where that is known. */
+  readonly saved?: SavedMachine | undefined;
+}
+
 /** How a machine was started. */
 export type MachineOrigin = "pool" | "clone" | "boot";
 
@@ -85,14 +93,14 @@ export class Machines {
   async get(
     request: MachineRequest,
     signal: AbortSignal,
-  ): Promise<PlacedMachine & { readonly origin: MachineOrigin }> {
+  ): Promise<StartedMachine> {
     const { spec, template } = request.machine;
     if (template && this.#options.hypervisor.clone !== undefined) {
       const ready = await this.#fromPool(request, signal);
       if (ready !== undefined) return { ...ready, origin: "pool" };
       const saved = await this.#saved(spec, signal);
       const clone = saved && await this.#clone(saved, request, signal);
-      if (clone !== undefined) return { ...clone, origin: "clone" };
+      if (clone !== undefined) return { ...clone, origin: "clone", saved };
     }
     const place = await this.#place(request);
     try {
@@ -105,6 +113,11 @@ export class Machines {
       await this.#options.places.free(place);
       throw error;
     }
+  }
+
+  /** Takes note that a machine did not become a guest: what it was cloned from may be damaged. */
+  reject({ saved }: StartedMachine): void {
+    if (saved !== undefined) this.#options.saved?.reject(saved);
   }
 
   async #fromPool(
