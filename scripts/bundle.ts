@@ -7,6 +7,7 @@
  * @module
  */
 
+import { buildHostLauncher } from "../sandboxers/host/native/build.ts";
 import { buildNative } from "../sandboxers/wasm/native/build.ts";
 
 const OUT = "build/bundle";
@@ -16,6 +17,7 @@ const PROGRAMS: readonly (readonly [file: string, entry: string])[] = [
   ["quasaur-wasm.js", "sandboxers/wasm/main.ts"],
   // Started by the launcher, for pods that want a process of their own.
   ["quasaur-wasm-pod.js", "sandboxers/wasm/pod_process/main.ts"],
+  ["quasaur-vmm.js", "sandboxers/vmm/main.ts"],
   ["quasaur.js", "cli/main.ts"],
   // Started by quasaur.js, by this name.
   ["quasaur-v8-worker.js", "sandboxers/wasm/v8/worker.ts"],
@@ -37,6 +39,7 @@ export async function bundle(outDir: string = OUT): Promise<void> {
     console.log(`${outDir}/${file}: ${Math.round(size / 1024)} KiB`);
   }
   await Deno.writeTextFile(`${outDir}/deno.json`, JSON.stringify(await configuration(), null, 2));
+  await buildHostLauncher({ outDir: `${outDir}/native/build` });
   const directory = await Deno.realPath(outDir);
   await buildNative({
     outDir: `${outDir}/build`,
@@ -56,7 +59,9 @@ async function configuration(): Promise<Record<string, unknown>> {
     throw new Error("cannot bundle: deno.json has no permission sets");
   }
   const permissions: unknown = JSON.parse(
-    JSON.stringify(source.permissions).replaceAll("./sandboxers/wasm/native/build/", "./build/"),
+    JSON.stringify(source.permissions)
+      .replaceAll("./sandboxers/wasm/native/build/", "./build/")
+      .replaceAll("./sandboxers/host/native/build/", "./native/build/"),
   );
   return { unstable: "unstable" in source ? source.unstable : [], permissions };
 }

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- a script talks to a person
 /**
- * `deno task compile:wasm`: a binary of a sandboxer with its permission set baked in, in `build/`.
+ * `deno task compile:wasm`, `compile:vmm`: a binary of a sandboxer with its permission set baked in, in `build/`.
  * `deno compile` downloads the runtime part of the binary from Deno's own site; without access to it
  * this fails and says so.
  *
@@ -8,10 +8,10 @@
  */
 
 /** Kinds that can be compiled. */
-const KINDS = ["wasm"];
+const KINDS = ["wasm", "vmm"];
 
-/** The helper library and the launcher: beside the source, and where a compiled program looks. */
-const SOURCE_DIRECTORY = "./sandboxers/wasm/native/build/";
+/** The helper library and the launchers: beside the source, and where a compiled program looks. */
+const SOURCE_DIRECTORIES = /\.\/sandboxers\/(wasm|host)\/native\/build\//g;
 const INSTALLED_DIRECTORY = "/usr/lib/quasaur/";
 
 /** Writes deno.json anew with the installed files in its permission sets. Answers the path. */
@@ -19,7 +19,7 @@ async function configuration(): Promise<string> {
   const path = "build/compile.json";
   const source = await Deno.readTextFile("deno.json");
   await Deno.mkdir("build", { recursive: true });
-  await Deno.writeTextFile(path, source.replaceAll(SOURCE_DIRECTORY, INSTALLED_DIRECTORY));
+  await Deno.writeTextFile(path, source.replaceAll(SOURCE_DIRECTORIES, INSTALLED_DIRECTORY));
   return path;
 }
 
@@ -38,7 +38,9 @@ async function compile(kind: string): Promise<number> {
     env: { NO_COLOR: "1" },
   }).output();
   if (code === 0) {
-    console.log(`${output}: it looks for its library and launcher in ${INSTALLED_DIRECTORY}`);
+    console.log(
+      `${output}: it looks for its launcher, and the library of wasm, in ${INSTALLED_DIRECTORY}`,
+    );
     return 0;
   }
   const text = new TextDecoder().decode(stderr).trim();
