@@ -117,10 +117,22 @@ async function bundle(main: string, output: string): Promise<void> {
   }
 }
 
-/** Turns `agent.js` into bytecode, as a C source. */
+/** Turns `agent.js` into bytecode, as a C source. Traces keep names; lines would cost 150 KiB. */
 async function compileBundle(scratch: string): Promise<void> {
   await runTool(
-    ["qjsc", "-c", "-m", "-M", "sys,sys", "-N", "agent_bytecode", "-o", "agent.c", "agent.js"],
+    [
+      "qjsc",
+      "-c",
+      "-m",
+      "-s",
+      "-M",
+      "sys,sys",
+      "-N",
+      "agent_bytecode",
+      "-o",
+      "agent.c",
+      "agent.js",
+    ],
     scratch,
     "quickjs",
   );

@@ -44,8 +44,10 @@ const FORMATS: Readonly<Record<"erofs" | "ext4", DiskFormat>> = {
 };
 
 const PLACE = "/run/disks";
-/** How long a disk may take to be seen with its content, in milliseconds. */
+/** How long a disk that is being plugged in may take to be seen, in milliseconds. */
 const APPEAR_MS = 5000;
+/** How long the guest may take to see the content and size of a disk that is there. */
+const CONTENT_MS = 1000;
 /** How long the kernel may take to let go of a disk, in milliseconds. */
 const RELEASE_MS = 2000;
 
@@ -152,9 +154,13 @@ export class Disks {
 /** The device node of a disk, once the file system that is expected is on it. */
 async function readyDevice(serial: string, fsType: "erofs" | "ext4"): Promise<string> {
   let device: string | undefined;
-  for (let waitedMs = 0; waitedMs <= APPEAR_MS; waitedMs += 10) {
+  let seenMs = 0;
+  for (let waitedMs = 0; waitedMs <= APPEAR_MS && seenMs <= CONTENT_MS; waitedMs += 10) {
     device = findDevice(serial);
-    if (device !== undefined && holds(device, FORMATS[fsType])) return device;
+    if (device !== undefined) {
+      if (holds(device, FORMATS[fsType])) return device;
+      seenMs += 10;
+    }
     await sleep(10);
   }
   if (device === undefined) {

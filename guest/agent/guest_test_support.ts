@@ -19,6 +19,7 @@ import type {
   JsonObject,
   ProcessExit,
   SetupArgs,
+  VolumeEntry,
 } from "../protocol/messages.ts";
 import { agentProgram } from "./agent_test_support.ts";
 
@@ -61,7 +62,7 @@ while :; do
       case "$c" in ""|*busybox*|"sleep 0.1 "|"tr "*) ;; *) echo "process $c";; esac
     done
     echo "fds $(ls /proc/1/fd | wc -l)"
-    ls /run/crun /run/calls /run/rootfs /run/disks 2>/dev/null | grep -v : | sed 's/^/left /'
+    ls /run/crun /run/calls /run/rootfs /run/disks 2>/dev/null | grep -v -e : -e '^$' | sed 's/^/left /'
     echo "END $n"
     n=$((n+1))
   fi
@@ -326,6 +327,7 @@ export class TestGuest implements AsyncDisposable {
     throw new Error("the observer does not answer");
   }
 
+  /** Ends the guest and removes its files. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.client[Symbol.dispose]();
     await this.machine.stop();
@@ -334,9 +336,9 @@ export class TestGuest implements AsyncDisposable {
 }
 
 /** One file of a volume, whole. */
-export function fileEntry(path: string, content: string, mode = 0o644) {
+export function fileEntry(path: string, content: string): VolumeEntry {
   const data = btoa(content);
-  return { kind: "file", path, mode, uid: 0, gid: 0, data, offset: 0, last: true } as const;
+  return { kind: "file", path, mode: 0o644, uid: 0, gid: 0, data, offset: 0, last: true };
 }
 
 /** What turns the guest into a pod, with the address that QEMU's user network expects. */

@@ -264,7 +264,7 @@ export function parseAnswers(buffer: ArrayBuffer, length: number): NetlinkAnswer
     if (view.getUint16(offset + 4, true) === NLMSG_ERROR && size >= HEADER_BYTES + 4) {
       answers.push({
         sequence: view.getUint32(offset + 8, true),
-        errno: -view.getInt32(offset + HEADER_BYTES, true),
+        errno: Math.abs(view.getInt32(offset + HEADER_BYTES, true)),
       });
     }
     offset += (size + 3) & ~3;

@@ -83,7 +83,12 @@ export async function prepareRootfs(
 }
 
 function sharedRootfs(path: string, use: RootfsUse, shared: SharedTree): Rootfs {
-  const place = shared.path(path);
+  let place = shared.path(path);
+  if (isEmpty(place)) {
+    // The guest may remember the directory from before the host has mounted something there.
+    shared.forget(place);
+    place = shared.path(path);
+  }
   checkRoot(place, use.container);
   return {
     path: place,
@@ -102,12 +107,16 @@ function checkRoot(path: string, container: string): void {
       `cannot create the container "${container}": its root file system is not a directory`,
     );
   }
-  const names = sys.readdir(path);
-  if (typeof names === "number" || names.length > 0) return;
+  if (!isEmpty(path)) return;
   throw new AgentError(
     "InvalidArgument",
     `cannot create the container "${container}": its root file system is empty`,
   );
+}
+
+function isEmpty(path: string): boolean {
+  const names = sys.readdir(path);
+  return typeof names !== "number" && names.length === 0;
 }
 
 /**

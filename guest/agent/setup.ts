@@ -38,14 +38,15 @@ export class Pod {
     }
     this.#state = "being set up";
     try {
-      setClock(args.timeMs);
-      addEntropy(args.seed);
+      const T = [sys.clock(1)]; const tick = () => T.push(sys.clock(1));
+      setClock(args.timeMs); tick();
+      addEntropy(args.seed); tick();
       must("cannot set the hostname", sys.sethostname(args.hostname || "quasaur"));
-      writeIdentity(args);
-      mountSharedMemory(args.shmBytes);
-      await setUpNetwork(args);
-      writeSysctls(args.sysctls);
-      this.#state = "set up";
+      writeIdentity(args); tick();
+      mountSharedMemory(args.shmBytes); tick();
+      await setUpNetwork(args); tick();
+      writeSysctls(args.sysctls); tick();
+      this.#state = "set up"; sys.printError("TIMES " + T.slice(1).map((t, i) => (t - (T[i] ?? 0)).toFixed(1)).join(" ") + "\n");
     } catch (thrown) {
       this.#state = "fresh";
       throw thrown;

@@ -7,7 +7,7 @@
 
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { CPIO_ALIGNMENT_BYTES, readCpio } from "./cpio.ts";
-import { ELF_MACHINES, ElfFile } from "./elf.ts";
+import { ELF_MACHINES, ElfFile, type ElfNote, parseNotes } from "./elf.ts";
 
 /** The note of a kernel that can be entered without a boot loader. Source: the kernel's pvh.h. */
 const PVH_NOTE = { owner: "Xen", type: 18 };
@@ -23,12 +23,21 @@ const COMPRESSED: readonly { readonly name: string; readonly magic: readonly num
   { name: "gzip", magic: [0x1f, 0x8b] },
 ];
 
+/** How much of a kernel's beginning is read, and of each of its parts with notes, in bytes. */
+const HEAD_BYTES = 64 << 10;
+
+/** Most parts with notes. */
+const NOTE_RANGES_MAX = 16;
+
+/** How much of an initrd is read, in bytes. */
+const INITRD_BYTES_MAX = 256 << 20;
+
 /** What to do where one of them will not do. */
 const ADVICE = 'build them with "deno task guest:image", or name others in the configuration ' +
   "(hypervisor.kernel_path, hypervisor.initrd_path)";
 
 /**
- * Checks the two files that a guest boots from.
+ * Checks the two files that a guest boots from. Of the kernel only what matters is read.
  *
  * @param kernel The kernel's path.
  * @param initrd The initrd's path.
@@ -36,8 +45,19 @@ const ADVICE = 'build them with "deno task guest:image", or name others in the c
  *   the message says which, why, and what to do.
  */
 export async function checkGuestImage(kernel: string, initrd: string): Promise<void> {
-  checkKernel(await read(kernel, "kernel"), kernel);
-  checkInitrd(await read(initrd, "initrd"), initrd);
+  await withFile(kernel, "kernel", async (file) => {
+    const head = await readAt(file, 0, HEAD_BYTES);
+    const elf = kernelElf(head, kernel);
+    const notes: ElfNote[] = [];
+    for (const { offset, size } of elf.noteRanges().slice(0, NOTE_RANGES_MAX)) {
+      notes.push(...parseNotes(await readAt(file, offset, Math.min(size, HEAD_BYTES))));
+    }
+    checkNotes(notes, kernel);
+  });
+  await withFile(initrd, "initrd", async (file) => {
+    const { size } = await file.stat();
+    checkInitrd(await readAt(file, 0, Math.min(size, INITRD_BYTES_MAX)), initrd);
+  });
 }
 
 /**
@@ -48,23 +68,33 @@ export async function checkGuestImage(kernel: string, initrd: string): Promise<v
  * @throws {SandboxError} `FailedPrecondition` where it will not do.
  */
 export function checkKernel(bytes: Uint8Array, path: string): void {
+  const elf = kernelElf(bytes, path);
+  checkNotes(readable(() => elf.notes(), path), path);
+}
+
+/** The kernel's headers, where it is of the right kind. */
+function kernelElf(bytes: Uint8Array, path: string): ElfFile {
   if (isBzImage(bytes)) {
     throw unfit("kernel", path, "a bzImage: expected the uncompressed ELF file (vmlinux)");
   }
-  let elf: ElfFile;
-  let notes;
-  try {
-    elf = new ElfFile(bytes, path);
-    notes = elf.notes();
-  } catch (error) {
-    throw unfit("kernel", path, SandboxError.from(error).message);
-  }
+  const elf = readable(() => new ElfFile(bytes, path), path);
   const machine = ELF_MACHINES[Deno.build.arch];
-  if (elf.machine !== machine) {
-    throw unfit("kernel", path, `made for ELF machine ${elf.machine}: expected ${machine}`);
-  }
-  if (!notes.some(({ owner, type }) => owner === PVH_NOTE.owner && type === PVH_NOTE.type)) {
-    throw unfit("kernel", path, "no PVH entry in it: expected a kernel built with CONFIG_PVH=y");
+  if (elf.machine === machine) return elf;
+  throw unfit("kernel", path, `made for ELF machine ${elf.machine}: expected ${machine}`);
+}
+
+/** Whether one of the notes names the entry. */
+function checkNotes(notes: readonly ElfNote[], path: string): void {
+  if (notes.some(({ owner, type }) => owner === PVH_NOTE.owner && type === PVH_NOTE.type)) return;
+  throw unfit("kernel", path, "no PVH entry in it: expected a kernel built with CONFIG_PVH=y");
+}
+
+/** Reads something of a kernel. */
+function readable<T>(read: () => T, path: string): T {
+  try {
+    return read();
+  } catch (error) {
+    throw unfit("kernel", path, SandboxError.from(error).message, error);
   }
 }
 
@@ -101,16 +131,33 @@ export function checkInitrd(bytes: Uint8Array, path: string): void {
   }
 }
 
-/** Reads one of the two. */
-async function read(path: string, what: string): Promise<Uint8Array> {
+/** Opens one of the two. */
+async function withFile(
+  path: string,
+  what: string,
+  body: (file: Deno.FsFile) => Promise<void>,
+): Promise<void> {
   try {
-    return await Deno.readFile(path);
+    using file = await Deno.open(path);
+    await body(file);
   } catch (error) {
-    const why = error instanceof Deno.errors.NotFound
-      ? "not found"
-      : SandboxError.from(error).message;
-    throw unfit(what, path, why, error);
+    // What was found out about its content has words of its own.
+    if (error instanceof SandboxError) throw error;
+    const isMissing = error instanceof Deno.errors.NotFound;
+    throw unfit(what, path, isMissing ? "not found" : SandboxError.from(error).message, error);
   }
+}
+
+/** Reads a part of a file; less at its end. */
+async function readAt(file: Deno.FsFile, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  await file.seek(offset, Deno.SeekMode.Start);
+  for (let at = 0; at < length;) {
+    const read = await file.read(bytes.subarray(at));
+    if (read === null) return bytes.subarray(0, at);
+    at += read;
+  }
+  return bytes;
 }
 
 /** Whether it is a kernel as boot loaders take it. Source: the kernel's boot.rst. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { checkGuestImage, checkInitrd, checkKernel } from "./check.ts";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
+import { DEFAULT_INITRD, DEFAULT_KERNEL } from "./paths.ts";
 import { elfFile, pvhKernel } from "./testing/elf_writer.ts";
 
 const AGENT: CpioEntry = { kind: "file", path: "init", mode: 0o755, bytes: new Uint8Array(3) };
@@ -34,6 +35,9 @@ async function withFiles(
 
 Deno.test("a kernel and an initrd that fit are accepted", () =>
   withFiles(pvhKernel(), writeCpio([AGENT]), (kernel, initrd) => checkGuestImage(kernel, initrd)));
+
+Deno.test("the kernel and the initrd that were built are accepted", () =>
+  checkGuestImage(DEFAULT_KERNEL, DEFAULT_INITRD));
 
 Deno.test("a file that is missing is told with what to do", () =>
   withFiles(pvhKernel(), writeCpio([AGENT]), async (kernel, initrd) => {

@@ -92,22 +92,15 @@ export class ElfFile {
       .map((entry) => this.#text(strings + entry.value, size - entry.value));
   }
 
+  /** Where its notes are: offsets and lengths in the file, which may lie beyond the bytes given. */
+  noteRanges(): { readonly offset: number; readonly size: number }[] {
+    return this.#segments.filter(({ type }) => type === PT_NOTE)
+      .map(({ offset, size }) => ({ offset, size }));
+  }
+
   /** Its notes. */
   notes(): ElfNote[] {
-    const notes: ElfNote[] = [];
-    for (const { offset, size } of this.#segments.filter(({ type }) => type === PT_NOTE)) {
-      for (let at = offset; at + 12 <= offset + size && notes.length < ENTRIES_MAX;) {
-        const [ownerBytes, contentBytes] = [this.#u32(at), this.#u32(at + 4)];
-        const content = at + 12 + padded(ownerBytes);
-        notes.push({
-          owner: this.#text(at + 12, ownerBytes),
-          type: this.#u32(at + 8),
-          bytes: this.#slice(content, contentBytes),
-        });
-        at = content + padded(contentBytes);
-      }
-    }
-    return notes;
+    return this.noteRanges().flatMap(({ offset, size }) => parseNotes(this.#slice(offset, size)));
   }
 
   /**
@@ -187,6 +180,28 @@ export class ElfFile {
       `cannot read "${this.name}": its headers point beyond its end: the file is cut off or damaged`,
     );
   }
+}
+
+/**
+ * Reads notes. What is cut off is left out.
+ *
+ * @param bytes The content of a segment of notes.
+ */
+export function parseNotes(bytes: Uint8Array): ElfNote[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const notes: ElfNote[] = [];
+  for (let at = 0; at + 12 <= bytes.length && notes.length < ENTRIES_MAX;) {
+    const [ownerBytes, contentBytes] = [view.getUint32(at, true), view.getUint32(at + 4, true)];
+    const content = at + 12 + padded(ownerBytes);
+    const owner = new TextDecoder().decode(bytes.subarray(at + 12, at + 12 + ownerBytes));
+    notes.push({
+      owner: owner.split("\0")[0] ?? "",
+      type: view.getUint32(at + 8, true),
+      bytes: bytes.subarray(content, content + contentBytes),
+    });
+    at = content + padded(contentBytes);
+  }
+  return notes;
 }
 
 /** Whether these are the first bytes of a 64-bit little-endian ELF file. */

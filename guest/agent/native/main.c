@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 // Made by qjsc out of the bundle.
@@ -56,6 +57,14 @@ static JSContext *make_context(JSRuntime *runtime) {
   return ctx;
 }
 
+// The bytecode has been copied to the heap; its pages need not count as the agent's memory.
+static void forget_bytecode(void) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t start = ((uintptr_t)agent_bytecode + page - 1) & ~(page - 1);
+  uintptr_t end = ((uintptr_t)agent_bytecode + agent_bytecode_size) & ~(page - 1);
+  if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
 static void run_bundle(JSContext *ctx) {
   JSValue module =
       JS_ReadObject(ctx, agent_bytecode, agent_bytecode_size, JS_READ_OBJ_BYTECODE);
@@ -63,6 +72,7 @@ static void run_bundle(JSContext *ctx) {
     loop_report(ctx);
     return;
   }
+  forget_bytecode();
   if (JS_ResolveModule(ctx, module) < 0) {
     JS_FreeValue(ctx, module);
     loop_report(ctx);

@@ -5,15 +5,22 @@
  * @module
  */
 
+import type { Requests } from "../../../guest/protocol/messages.ts";
 import { abortError, SandboxError } from "../../lifecycle/errors.ts";
-import type { Agent } from "../agent.ts";
 import type { Hypervisor, Machine, MachinePlace, MachineSpec } from "../hypervisor.ts";
 import type { MachinePlaces } from "../places.ts";
 import { freeBytes } from "./free_bytes.ts";
 import type { MachineLedger } from "./ledger.ts";
 
-/** The agent of a machine that becomes a template. */
-export interface TemplateAgent extends Agent, Disposable {}
+/** The agent of a machine that becomes a template, as far as that goes. */
+export interface TemplateAgent extends Disposable {
+  /** Asks the guest to give back what memory it can. */
+  request(
+    name: "quiesce",
+    args: Requests["quiesce"]["args"],
+    options: { readonly signal: AbortSignal; readonly timeoutMs: number },
+  ): Promise<Requests["quiesce"]["result"]>;
+}
 
 /** Serves a shared tree while a template with one is made. */
 export interface TemplateTree {
@@ -146,10 +153,15 @@ async function checkRoom(
   );
 }
 
+/** A guest's memory that has no room in its file kills its VMM by SIGBUS. */
 function endedEarly(reason: string, message: string): SandboxError {
+  const words = message === "" ? "" : `: ${message}`;
+  const advice = message.includes("SIGBUS")
+    ? ": is the file system full? set template.directory to a larger one"
+    : "";
   return new SandboxError(
     "FailedPrecondition",
-    `cannot make a template: its machine ended (${reason})${message === "" ? "" : `: ${message}`}`,
+    `cannot make a template: its machine ended (${reason})${words}${advice}`,
   );
 }
 

@@ -198,9 +198,9 @@ test("a machine that dies while it is prepared fails the making, not the pod", a
     const templates = fixture.templates();
     const asked = templates.get(fixture.spec(), NEVER);
     await hold.reached;
-    fixture.world.running[0]?.crash("crash", "killed by signal 7");
+    fixture.world.running[0]?.crash("crash", "killed by SIGBUS");
     assert.equal(await asked, undefined, step);
-    assert.ok(fixture.said("killed by signal 7"));
+    assert.ok(fixture.said("killed by SIGBUS: is the file system full?"));
     hold.release(new SandboxError("Unavailable", "too late"));
     await templates.close();
     await eventually(() => fixture.agents === 0);
