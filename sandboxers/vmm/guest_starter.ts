@@ -27,6 +27,8 @@ import { USER_NETWORK } from "./user_network.ts";
 const READY_MS = 60_000;
 /** The same for a clone, whose agent was ready when it was saved. */
 const CLONE_READY_MS = 20_000;
+/** How often a start is tried in another way. */
+const RETRIES_MAX = 2;
 /** How long it may take to become a pod's own, in milliseconds. */
 const SETUP_MS = 30_000;
 /** The name of the shared tree in the guest. */
@@ -92,9 +94,16 @@ export interface StartedGuest {
 /** A way to start a guest. */
 interface Attempt {
   readonly request: GuestRequest;
-  readonly network: PodNetwork;
+  readonly reading: Promise<PodNetwork>;
   readonly netns: string | undefined;
   readonly podMachine: PodMachine;
+}
+
+/** A pod with more interfaces than machines usually have. */
+class TooFewInterfaces extends SandboxError {
+  constructor(readonly needed: number) {
+    super("FailedPrecondition", `the machine has too few network interfaces for ${needed}`);
+  }
 }
 
 /** A clone that does not answer: what it was made of may be damaged. */
@@ -125,30 +134,35 @@ export class GuestStarter {
     const { spec } = request;
     const { launcher, log } = this.#options;
     const netns = spec.network.kind === "namespace" ? spec.network.path : undefined;
-    const network = netns === undefined
-      ? networkWithout(spec)
-      : await readPodNetwork(launcher, netns, signal);
-    for (const warning of network.warnings) log.warn(warning, { sandbox: spec.id });
-    const podMachine = this.#machine(request, network);
-    const attempt = { request, network, netns, podMachine };
-    try {
-      return await this.#attempt(attempt, signal);
-    } catch (error) {
-      if (!(error instanceof BadClone) || signal.aborted) throw error;
-      log.warn("a clone did not become a guest: booting instead", {
-        sandbox: spec.id,
-        error: SandboxError.from(error.cause),
-      });
+    // Nearly every pod has the usual number of interfaces: the machine need not wait for the look.
+    const reading = netns === undefined
+      ? Promise.resolve(networkWithout(spec))
+      : readPodNetwork(launcher, netns, signal);
+    reading.catch(() => undefined);
+    let podMachine = this.#machine(request, 0);
+    for (let retries = 0;; retries++) {
+      try {
+        const guest = await this.#attempt({ request, reading, netns, podMachine }, signal);
+        for (const warning of (await reading).warnings) log.warn(warning, { sandbox: spec.id });
+        return guest;
+      } catch (error) {
+        if (retries === RETRIES_MAX || signal.aborted) throw error;
+        if (error instanceof TooFewInterfaces) {
+          podMachine = this.#machine(request, error.needed);
+        } else if (error instanceof BadClone) {
+          podMachine = { ...podMachine, template: false };
+          log.warn("a clone did not become a guest: booting instead", {
+            sandbox: spec.id,
+            error: SandboxError.from(error.cause),
+          });
+        } else throw error;
+      }
     }
-    return await this.#attempt(
-      { ...attempt, podMachine: { ...podMachine, template: false } },
-      signal,
-    );
   }
 
   /** Starts a guest one way. A clone that does not answer is a {@link BadClone}. */
   async #attempt(
-    { request, network, netns, podMachine }: Attempt,
+    { request, reading, netns, podMachine }: Attempt,
     signal: AbortSignal,
   ): Promise<StartedGuest> {
     const { spec } = request;
@@ -168,6 +182,10 @@ export class GuestStarter {
     undo.defer(() => places.free(place));
     undo.defer(() => machine.stop());
     const runs = performance.now();
+    const network = await reading;
+    if (network.links.length > machine.taps.length) {
+      throw new TooFewInterfaces(network.links.length);
+    }
     const ear = new Ear();
     const [agent, attachment] = await together(
       this.#newAgent(started, ear, signal),
@@ -244,8 +262,8 @@ export class GuestStarter {
     return new Guest(parts, (old) => places.free(old), log);
   }
 
-  #machine({ spec, mustShare }: GuestRequest, network: PodNetwork): PodMachine {
-    const machine = this.#options.machineFor(spec, network.links.length);
+  #machine({ spec, mustShare }: GuestRequest, interfaces: number): PodMachine {
+    const machine = this.#options.machineFor(spec, interfaces);
     return mustShare ? { ...machine, spec: { ...machine.spec, sharedTree: true } } : machine;
   }
 

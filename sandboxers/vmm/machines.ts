@@ -128,8 +128,8 @@ export class Machines {
     const taken = machine.spec.sharedTree ? undefined : ready?.take(machine.spec);
     if (taken === undefined) return undefined;
     try {
-      if (cgroup !== "") await joinCgroup(cgroup, taken.machine.pid);
-      await taken.machine.resume(signal);
+      const joined = cgroup === "" ? undefined : joinCgroup(cgroup, taken.machine.pid);
+      await Promise.all([joined, taken.machine.resume(signal)]);
       return taken;
     } catch (error) {
       await taken.machine.stop();
