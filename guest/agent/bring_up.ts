@@ -21,7 +21,7 @@ import {
   RB_DISABLE_CAD,
   RLIMIT_NOFILE,
 } from "./linux.ts";
-import { bringLoopbackUp } from "./network.ts";
+import { switchDevicesOn } from "./network.ts";
 import * as sys from "./sys.js";
 
 const QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -53,6 +53,8 @@ const DEVICE_LINKS: readonly (readonly [string, string])[] = [
 const SYSCTLS: readonly (readonly [string, string])[] = [
   ["/proc/sys/net/ipv6/conf/default/accept_ra", "0"],
   ["/proc/sys/net/ipv6/conf/default/accept_dad", "0"],
+  // No addresses out of the MAC address: a clone gets another one.
+  ["/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1"],
   ["/proc/sys/fs/protected_hardlinks", "1"],
   ["/proc/sys/fs/protected_symlinks", "1"],
   ["/proc/sys/vm/overcommit_memory", "1"],
@@ -88,7 +90,7 @@ export function bringUp(): readonly string[] {
   }
   protectRuntime(check);
   attempt(warnings, () => DEVICE_LINKS.forEach(([target, path]) => makeLink(target, path)));
-  attempt(warnings, bringLoopbackUp);
+  attempt(warnings, switchDevicesOn);
   attempt(warnings, () => enableControllers());
   return warnings;
 }

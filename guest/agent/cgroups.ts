@@ -18,6 +18,9 @@ const ROOT = "/sys/fs/cgroup";
 /** The parent of all containers, as `cgroupsPath` wants it. */
 const PARENT = "/containers";
 
+/** What containers leave to kernel and agent, in bytes. */
+const RESERVE_BYTES = 8 << 20;
+
 /** How long freezing and emptying may take, in milliseconds. */
 const SETTLE_MS = 5000;
 /** Cgroups that a container may have made below its own; more are a mistake or an attack. */
@@ -35,6 +38,18 @@ export function enableControllers(): void {
   writeText(`${ROOT}/cgroup.subtree_control`, enable);
   makeDirectory(`${ROOT}${PARENT}`);
   writeText(`${ROOT}${PARENT}/cgroup.subtree_control`, enable);
+  boundContainers();
+}
+
+/**
+ * Bounds what all containers together may use, by what there is: without that, containers that may
+ * use more than the guest has would bring it to a crawl before anything is killed.
+ */
+export function boundContainers(): void {
+  const [, available = "0"] = /^MemAvailable: +(\d+) kB$/m.exec(readText("/proc/meminfo")) ?? [];
+  const used = Number(tryReadText(`${ROOT}${PARENT}/memory.current`)?.trim() ?? "0");
+  const bytes = 1024 * Number(available) + used - RESERVE_BYTES;
+  if (bytes > RESERVE_BYTES) writeText(`${ROOT}${PARENT}/memory.max`, `${bytes}`);
 }
 
 /**

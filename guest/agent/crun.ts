@@ -43,7 +43,10 @@ export interface CrunCall {
   /** The first word of the process's command line, for errors. */
   readonly program: string;
   /** The process's streams; the ends for the child are closed here, a terminal is attached. */
-  readonly stdio: ProcessStdio;
+  readonly stdio: Pick<
+    ProcessStdio,
+    "attachTerminal" | "childFds" | "closeChildEnds" | "hasTerminal"
+  >;
 }
 
 let calls = 0;

@@ -6,6 +6,7 @@
 
 import type { RequestHandlers } from "../protocol/peer.ts";
 import type { Agent } from "./agent.ts";
+import { boundContainers } from "./cgroups.ts";
 import { Containers } from "./containers.ts";
 import { Disks } from "./disks.ts";
 import { log } from "./log.ts";
@@ -13,6 +14,7 @@ import { RB_POWER_OFF } from "./linux.ts";
 import { after, sleep } from "./loop.ts";
 import { MemoryVolumes } from "./memory_volumes.ts";
 import { Pod, setClock } from "./setup.ts";
+import { rehearse } from "./rehearsal.ts";
 import { SharedPids } from "./shared_pids.ts";
 import { SharedTree } from "./shared_tree.ts";
 import * as sys from "./sys.js";
@@ -45,6 +47,8 @@ export function guestRequests(agent: Agent): RequestHandlers {
   });
   return {
     setup: (args) => pod.setUp(args).then(done),
+    renew: (args) => done(pod.renew(args)),
+    rehearse: ({ container }) => rehearse(container).then(done),
     setTime: ({ timeMs }) => done(setClock(timeMs)),
     mountShared: ({ tag }) => done(shared.mount(tag)),
     volumeSync: ({ volume, entries }) => done(volumes.sync(volume, entries)),
@@ -63,7 +67,11 @@ export function guestRequests(agent: Agent): RequestHandlers {
       after(0, () => containers.retell());
       return { containers: containers.inventory(), lastStream: agent.streams.lastStream };
     },
-    online: () => ({ cpus: bringOnline() }),
+    online: () => {
+      const cpus = bringOnline();
+      boundContainers();
+      return { cpus };
+    },
     quiesce: () => done(giveMemoryBack()),
     powerOff: () => {
       powerOff(containers, shared).catch((thrown) => log("error", String(thrown)));

@@ -43,11 +43,22 @@ export function parsePrefix(text: string): IpPrefix {
   const slash = text.indexOf("/");
   const address = parseAddress(slash < 0 ? text : text.slice(0, slash));
   const most = address.bytes.length * 8;
-  if (slash < 0) return { ...address, prefixLength: most };
-  const lengthText = text.slice(slash + 1);
-  const prefixLength = /^\d{1,3}$/.test(lengthText) ? Number(lengthText) : most + 1;
-  if (prefixLength > most) throw invalid(text, `an address with a prefix of 0 to ${most}`);
-  return { ...address, prefixLength };
+  if (slash < 0) return { family: address.family, bytes: address.bytes, prefixLength: most };
+  const prefixLength = readNumber(text.slice(slash + 1), 10, 3);
+  if (prefixLength < 0 || prefixLength > most) {
+    throw invalid(text, `an address with a prefix of 0 to ${most}`);
+  }
+  return { family: address.family, bytes: address.bytes, prefixLength };
+}
+
+/** An address with its prefix as text, for people. */
+export function formatPrefix({ bytes, prefixLength }: IpPrefix): string {
+  if (bytes.length === 4) return `${bytes.join(".")}/${prefixLength}`;
+  const groups = Array.from(
+    { length: 8 },
+    (_, index) => ((bytes[2 * index] ?? 0) << 8 | (bytes[2 * index + 1] ?? 0)).toString(16),
+  );
+  return `${groups.join(":").replace(/(^|:)0(:0)+(:|$)/, "::")}/${prefixLength}`;
 }
 
 /**
@@ -70,15 +81,51 @@ export function broadcastOf(prefix: IpPrefix): Uint8Array | undefined {
  * @throws AgentError `InvalidArgument` where it is none.
  */
 export function parseMac(text: string): Uint8Array {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) throw invalid(text, "a MAC address");
-  return Uint8Array.from(text.split(":"), (part) => parseInt(part, 16));
+  const parts = text.split(":");
+  const bytes = new Uint8Array(6);
+  let isMac = parts.length === 6;
+  for (let index = 0; isMac && index < 6; index++) {
+    const part = parts[index] ?? "";
+    const byte = part.length === 2 ? readNumber(part, 16, 2) : -1;
+    if (byte < 0) isMac = false;
+    else bytes[index] = byte;
+  }
+  if (!isMac) throw invalid(text, "a MAC address");
+  return bytes;
 }
 
 function ipv4Bytes(text: string): Uint8Array | undefined {
   const parts = text.split(".");
   if (parts.length !== 4) return undefined;
-  if (!parts.every((part) => /^\d{1,3}$/.test(part) && Number(part) <= 255)) return undefined;
-  return Uint8Array.from(parts, Number);
+  const bytes = new Uint8Array(4);
+  for (let index = 0; index < 4; index++) {
+    const byte = readNumber(parts[index] ?? "", 10, 3);
+    if (byte < 0 || byte > 255) return undefined;
+    bytes[index] = byte;
+  }
+  return bytes;
+}
+
+/**
+ * Reads a number of a few digits; -1 for anything else. A loop and no pattern: an emulated guest has
+ * to translate every piece of machine code that runs for the first time, and this is on the way of
+ * a fresh clone.
+ */
+function readNumber(text: string, base: 10 | 16, digitsMax: number): number {
+  if (text.length === 0 || text.length > digitsMax) return -1;
+  let number = 0;
+  for (let index = 0; index < text.length; index++) {
+    const digit = digitOf(text.charCodeAt(index));
+    if (digit >= base) return -1;
+    number = number * base + digit;
+  }
+  return number;
+}
+
+function digitOf(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48;
+  const letter = code | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : 99;
 }
 
 function ipv6Bytes(text: string): Uint8Array | undefined {
@@ -107,8 +154,8 @@ function groups(text: string): number[] | undefined {
       if (embedded === undefined) return undefined;
       bytes.push(...embedded);
     } else {
-      if (!/^[0-9a-f]{1,4}$/i.test(part)) return undefined;
-      const value = parseInt(part, 16);
+      const value = readNumber(part, 16, 4);
+      if (value < 0) return undefined;
       bytes.push(value >> 8, value & 0xff);
     }
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { AgentError } from "../protocol/agent_error.ts";
-import { broadcastOf, parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
+import { broadcastOf, formatPrefix, parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
 import { AF_INET, AF_INET6 } from "./linux.ts";
 
 function hex(bytes: Uint8Array | undefined): string | undefined {
@@ -31,6 +31,12 @@ Deno.test("prefixes are read with and without a length", () => {
   assert.equal(parsePrefix("10.0.0.1").prefixLength, 32);
   assert.equal(parsePrefix("fd00::1/64").prefixLength, 64);
   assert.equal(parsePrefix("fd00::1").prefixLength, 128);
+});
+
+Deno.test("addresses are written as people know them", () => {
+  for (const text of ["10.0.0.1/8", "fd00::1/64", "::/0", "1:2:3:4:5:6:7:8/128", "fe80::/10"]) {
+    assert.equal(formatPrefix(parsePrefix(text)), text);
+  }
 });
 
 Deno.test("what is no address is refused and named", () => {

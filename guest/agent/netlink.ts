@@ -12,6 +12,7 @@ import { broadcastOf, type IpAddress, type IpPrefix } from "./ip_address.ts";
 // linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h.
 const RTM_NEWLINK = 16;
 const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
 const RTM_NEWROUTE = 24;
 const RTM_NEWNEIGH = 28;
 const NLMSG_ERROR = 2;
@@ -188,6 +189,24 @@ export function addressRequest(index: number, address: IpPrefix, action: string)
   const broadcast = broadcastOf(address);
   if (broadcast !== undefined) writer.attribute(IFA_BROADCAST, broadcast);
   return { action, bytes: writer.finish(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE) };
+}
+
+/**
+ * Takes an address away.
+ *
+ * @param index The interface's number.
+ * @param address The address with its prefix.
+ * @param action For errors.
+ */
+export function addressGoneRequest(
+  index: number,
+  address: IpPrefix,
+  action: string,
+): NetlinkRequest {
+  const writer = new MessageWriter().u8(address.family).u8(address.prefixLength).u8(0).u8(0)
+    .u32(index);
+  writer.attribute(IFA_LOCAL, address.bytes).attribute(IFA_ADDRESS, address.bytes);
+  return { action, bytes: writer.finish(RTM_DELADDR, 0) };
 }
 
 /**

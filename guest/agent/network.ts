@@ -14,9 +14,10 @@ import type {
   SetupArgs,
 } from "../protocol/messages.ts";
 import { errnoName, must, systemError } from "./errno.ts";
-import { parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
+import { formatPrefix, type IpPrefix, parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
 import { AF_INET, AF_INET6, NETLINK_ROUTE } from "./linux.ts";
 import {
+  addressGoneRequest,
   addressRequest,
   linkRequest,
   neighbourRequest,
@@ -40,6 +41,9 @@ export interface NetworkDevice {
 /** What `setup` says about the network. */
 export type NetworkPlan = Pick<SetupArgs, "interfaces" | "routes" | "neighbours">;
 
+/** Addresses that nobody has (RFC 5737, RFC 3849). */
+const REHEARSED_ADDRESSES = ["192.0.2.2/24", "2001:db8::2/64"];
+
 /** How long a device that is being plugged in may take to be seen, in milliseconds. */
 const DEVICE_WAIT_MS = 5000;
 /** Requests in one datagram; the kernel's answers to them fit its buffer by far. */
@@ -55,13 +59,62 @@ const BATCH = 64;
 export async function setUpNetwork(plan: NetworkPlan): Promise<void> {
   if (plan.interfaces.length === 0 && plan.routes.length === 0) return;
   const devices = await devicesFor(plan.interfaces);
+  // Names may change from here on.
+  known = [];
   transact(renameAway(plan.interfaces, devices));
-  transact(planRequests(plan, devices));
+  transact(planRequests(plan, devices, sys.access("/proc/net/if_inet6", 0) >= 0));
 }
 
-/** Switches the loopback interface on. */
-export function bringLoopbackUp(): void {
-  transact([linkRequest(1, { up: true }, 'cannot switch the interface "lo" on')]);
+/**
+ * Switches loopback and all network devices on, still without addresses. Filling a device's receive
+ * queue takes long, and a clone of a template that has done it need not do it again.
+ */
+export function switchDevicesOn(): void {
+  known = findDevices();
+  transact(
+    [{ name: "lo", index: 1 }, ...known].map(({ name, index }) =>
+      linkRequest(index, { up: true }, `cannot switch the interface "${name}" on`)
+    ),
+  );
+}
+
+/**
+ * Sets the first device up as for a pod, with addresses that are for documentation, and takes that
+ * back: the next time is quicker where the machine is emulated.
+ */
+export function rehearseNetwork(): void {
+  const [device] = known;
+  if (device === undefined) return;
+  const mac = sys.readFile(`/sys/class/net/${device.name}/address`);
+  const mtu = sys.readFile(`/sys/class/net/${device.name}/mtu`);
+  if (typeof mac === "number" || typeof mtu === "number") return;
+  const plan: NetworkPlan = {
+    interfaces: [{
+      name: device.name,
+      device: 0,
+      mac: mac.trim(),
+      mtu: Number(mtu),
+      addresses: REHEARSED_ADDRESSES,
+    }],
+    routes: [
+      { destination: "default", family: "inet", gateway: "192.0.2.1", interface: device.name },
+      { destination: "default", family: "inet6", gateway: "2001:db8::1", interface: device.name },
+    ],
+    neighbours: [],
+  };
+  const hasIpv6 = sys.access("/proc/net/if_inet6", 0) >= 0;
+  const requests = planRequests(plan, known, hasIpv6);
+  transact(renameAway(plan.interfaces, known));
+  transact(requests);
+  const addresses = [
+    ...REHEARSED_ADDRESSES.map(parsePrefix),
+    ...linkLocalOf(parseMac(mac.trim()), hasIpv6),
+  ];
+  transact(
+    addresses.map((address) =>
+      addressGoneRequest(device.index, address, "cannot take an address back")
+    ),
+  );
 }
 
 /**
@@ -69,11 +122,13 @@ export function bringLoopbackUp(): void {
  *
  * @param plan Interfaces, routes and neighbours.
  * @param devices The guest's devices in their order.
+ * @param hasIpv6 Whether the kernel has IPv6.
  * @throws AgentError `InvalidArgument`, `NotFound`.
  */
 export function planRequests(
   plan: NetworkPlan,
   devices: readonly NetworkDevice[],
+  hasIpv6: boolean,
 ): NetlinkRequest[] {
   const indexes = new Map<string, number>([["lo", 1]]);
   const requests: NetlinkRequest[] = [];
@@ -83,7 +138,7 @@ export function planRequests(
       throw new AgentError("InvalidArgument", `two interfaces have the name "${wanted.name}"`);
     }
     indexes.set(wanted.name, index);
-    requests.push(...interfaceRequests(wanted, index));
+    requests.push(...interfaceRequests(wanted, index, hasIpv6));
   }
   for (const route of plan.routes) requests.push(routeOf(route, indexes));
   for (const neighbour of plan.neighbours) requests.push(neighbourOf(neighbour, indexes));
@@ -105,9 +160,13 @@ function renameAway(
   });
 }
 
-function interfaceRequests(wanted: GuestInterface, index: number): NetlinkRequest[] {
+function interfaceRequests(
+  wanted: GuestInterface,
+  index: number,
+  hasIpv6: boolean,
+): NetlinkRequest[] {
   const { name, mtu } = wanted;
-  if (!/^[\x21-\x2e\x30-\x39\x3b-\x7e]{1,15}$/.test(name) || name === "." || name === "..") {
+  if (!isInterfaceName(name)) {
     throw new AgentError(
       "InvalidArgument",
       `cannot use "${name}" for an interface: 1 to 15 letters, digits and signs are expected`,
@@ -117,14 +176,35 @@ function interfaceRequests(wanted: GuestInterface, index: number): NetlinkReques
   const what = `cannot set up the interface "${name}" (MAC ${wanted.mac}, MTU ${mtu})`;
   return [
     linkRequest(index, { name, mac, mtu, up: true }, what),
-    ...wanted.addresses.map((address) =>
+    ...[...wanted.addresses.map(parsePrefix), ...linkLocalOf(mac, hasIpv6)].map((address) =>
       addressRequest(
         index,
-        parsePrefix(address),
-        `cannot give the interface "${name}" the address ${address}`,
+        address,
+        `cannot give the interface "${name}" the address ${formatPrefix(address)}`,
       )
     ),
   ];
+}
+
+/** Whether the kernel takes a name (dev_valid_name) and rtnetlink's text holds it. */
+function isInterfaceName(name: string): boolean {
+  if (name.length === 0 || name.length > 15 || name === "." || name === "..") return false;
+  for (let index = 0; index < name.length; index++) {
+    const code = name.charCodeAt(index);
+    if (code <= 32 || code >= 127 || code === 47 || code === 58) return false;
+  }
+  return true;
+}
+
+/**
+ * The IPv6 address of the link that belongs to a MAC address (RFC 4291, appendix A). The kernel makes
+ * none itself: it would be that of the MAC address that the device had when it was switched on.
+ */
+function linkLocalOf(mac: Uint8Array, hasIpv6: boolean): IpPrefix[] {
+  if (!hasIpv6) return [];
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
+  const bytes = Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f);
+  return [{ family: AF_INET6, bytes, prefixLength: 64 }];
 }
 
 function routeOf(route: GuestRoute, indexes: ReadonlyMap<string, number>): NetlinkRequest {
@@ -194,9 +274,15 @@ function deviceOf(wanted: GuestInterface, devices: readonly NetworkDevice[]): Ne
   );
 }
 
+/** The devices that were there at the start, with the names that they had. */
+let known: readonly NetworkDevice[] = [];
+
 /** The guest's devices, once there are as many as the interfaces need. */
-async function devicesFor(interfaces: readonly GuestInterface[]): Promise<NetworkDevice[]> {
+async function devicesFor(
+  interfaces: readonly GuestInterface[],
+): Promise<readonly NetworkDevice[]> {
   const needed = interfaces.reduce((most, wanted) => Math.max(most, wanted.device + 1), 0);
+  if (known.length >= needed) return known;
   let devices = findDevices();
   for (let waitedMs = 0; devices.length < needed && waitedMs < DEVICE_WAIT_MS; waitedMs += 10) {
     await sleep(10);

@@ -35,7 +35,7 @@ function refusal(code: string, message: RegExp) {
 
 // Written down by hand from the structures of linux/rtnetlink.h; a real kernel takes them in `vm_test.ts`.
 Deno.test("an interface becomes one change of the link and one request for each address", () => {
-  const [link, first, second, ...more] = planRequests(plan({}), DEVICES);
+  const [link, first, second, ...more] = planRequests(plan({}), DEVICES, false);
   assert.ok(link !== undefined && first !== undefined && second !== undefined);
   assert.deepEqual(more, []);
   const ifinfo = "00000000" + "02000000" + "01000000" + "01000000";
@@ -54,6 +54,20 @@ Deno.test("an interface becomes one change of the link and one request for each 
   );
 });
 
+Deno.test("an interface gets the IPv6 address of the link that belongs to its MAC address", () => {
+  const [, address, ...more] = planRequests(
+    plan({ interfaces: [{ ...ETH0, mac: "02:11:22:33:44:55", addresses: [] }] }),
+    DEVICES,
+    true,
+  );
+  assert.deepEqual(more, []);
+  assert.equal(
+    address?.action,
+    'cannot give the interface "eth0" the address fe80::11:22ff:fe33:4455/64',
+  );
+  assert.match(show(address.bytes), /fe80000000000000001122fffe334455/);
+});
+
 Deno.test("routes have the scope, source and metric that were asked for", () => {
   const routes = [
     { destination: "default", family: "inet", gateway: "10.0.0.1", interface: "eth0" },
@@ -69,7 +83,9 @@ Deno.test("routes have the scope, source and metric that were asked for", () => 
     },
     { destination: "default", family: "inet", gateway: "fe80::1", interface: "eth0" },
   ] as const;
-  const requests = planRequests(plan({ routes }), DEVICES).slice(3).map(({ bytes }) => show(bytes));
+  const requests = planRequests(plan({ routes }), DEVICES, false).slice(3).map(({ bytes }) =>
+    show(bytes)
+  );
   const out = "0800" + "0400" + "02000000";
   assert.deepEqual(requests, [
     // family, lengths, tos, table main, protocol boot, scope global, unicast, no flags.
@@ -90,7 +106,7 @@ Deno.test("routes have the scope, source and metric that were asked for", () => 
 
 Deno.test("a neighbour is permanent", () => {
   const neighbours = [{ address: "169.254.1.1", mac: "ee:ee:ee:ee:ee:ee", interface: "eth0" }];
-  const [request] = planRequests(plan({ neighbours }), DEVICES).slice(3);
+  const [request] = planRequests(plan({ neighbours }), DEVICES, false).slice(3);
   assert.equal(
     request === undefined ? "" : show(request.bytes),
     `28 505 02000000${"02000000"}80000000${"0800" + "0100" + "a9fe0101"}` +
@@ -100,7 +116,7 @@ Deno.test("a neighbour is permanent", () => {
 
 Deno.test("what cannot be set up is refused before anything is sent", () => {
   const refuse = (changes: Partial<NetworkPlan>, code: string, message: RegExp) =>
-    assert.throws(() => planRequests(plan(changes), DEVICES), refusal(code, message));
+    assert.throws(() => planRequests(plan(changes), DEVICES, false), refusal(code, message));
   refuse({ interfaces: [{ ...ETH0, device: 2 }] }, "NotFound", /"eth0".*none with the number 2/);
   refuse({ interfaces: [{ ...ETH0, name: "a/b" }] }, "InvalidArgument", /"a\/b"/);
   refuse({ interfaces: [{ ...ETH0, name: "x".repeat(16) }] }, "InvalidArgument", /1 to 15/);

@@ -141,8 +141,15 @@ function hasMountpoints(image: string, mountpoints: readonly string[]): boolean 
   });
 }
 
-/** Puts a layer that can be written to, and is forgotten with the container, on top of an image. */
-function mountOverlay(image: string, container: string): string {
+/**
+ * Puts a layer that can be written to, and is forgotten with the container, on top of an image.
+ *
+ * @param image A directory.
+ * @param container The container.
+ * @returns The root; {@link unmountOverlay} takes it away.
+ * @throws AgentError What the kernel refused; nothing is left then.
+ */
+export function mountOverlay(image: string, container: string): string {
   const place = `${PLACE}/${container}`;
   const memory = `${place}/memory`;
   const root = `${place}/root`;
@@ -168,7 +175,12 @@ function makeUpper(image: string, upper: string): void {
   must(action, sys.chmod(upper, root.mode & 0o7777));
 }
 
-function unmountOverlay(container: string): string[] {
+/**
+ * Takes the root of a container away.
+ *
+ * @returns What was out of the ordinary, for the log.
+ */
+export function unmountOverlay(container: string): string[] {
   const place = `${PLACE}/${container}`;
   const notes = [unmountAt(`${place}/root`), unmountAt(`${place}/memory`), removeTree(place)];
   return notes.filter((note) => note !== undefined);

@@ -6,15 +6,17 @@
  */
 
 import { AgentError } from "../protocol/agent_error.ts";
-import type { GuestMount, SetupArgs } from "../protocol/messages.ts";
+import type { GuestMount, RenewArgs, SetupArgs } from "../protocol/messages.ts";
 import { must, mustGet, systemError } from "./errno.ts";
-import { makeDirectory, mountAt, unmountAt, writeText } from "./files.ts";
-import { MS_NODEV, MS_NOEXEC, MS_NOSUID } from "./linux.ts";
+import { makeDirectory, mountAt, writeText } from "./files.ts";
+import { CLOCK_REALTIME, MS_NODEV, MS_NOEXEC, MS_NOSUID } from "./linux.ts";
 import { setUpNetwork } from "./network.ts";
 import * as sys from "./sys.js";
 
 /** The pod's files and its shared memory, as containers get them. */
 const POD = "/run/pod";
+
+const SHARED_MEMORY = `${POD}/shm`;
 
 const POD_FILES: Readonly<Record<keyof SetupArgs["files"], string>> = {
   hosts: `${POD}/hosts`,
@@ -25,6 +27,9 @@ const POD_FILES: Readonly<Record<keyof SetupArgs["files"], string>> = {
 /** Whether the guest is a pod's own, and what the pod has of its own. */
 export class Pod {
   #state: "fresh" | "being set up" | "set up" = "fresh";
+  #args: SetupArgs | undefined;
+  #hasFiles = false;
+  #hasSharedMemory = false;
 
   /**
    * Makes the guest the pod's own.
@@ -38,15 +43,14 @@ export class Pod {
     }
     this.#state = "being set up";
     try {
-      const T = [sys.clock(1)]; const tick = () => T.push(sys.clock(1));
-      setClock(args.timeMs); tick();
-      addEntropy(args.seed); tick();
+      setClock(args.timeMs);
+      addEntropy(args.seed);
       must("cannot set the hostname", sys.sethostname(args.hostname || "quasaur"));
-      writeIdentity(args); tick();
-      mountSharedMemory(args.shmBytes); tick();
-      await setUpNetwork(args); tick();
-      writeSysctls(args.sysctls); tick();
-      this.#state = "set up"; sys.printError("TIMES " + T.slice(1).map((t, i) => (t - (T[i] ?? 0)).toFixed(1)).join(" ") + "\n");
+      checkMachineId(args.machineId);
+      await setUpNetwork(args);
+      writeSysctls(args.sysctls);
+      this.#args = args;
+      this.#state = "set up";
     } catch (thrown) {
       this.#state = "fresh";
       throw thrown;
@@ -54,19 +58,58 @@ export class Pod {
   }
 
   /**
-   * Where a mount of the pod's own is in the guest.
+   * Makes a guest that was saved with its memory another one than the original.
    *
-   * @throws AgentError `FailedPrecondition` before the guest was set up.
+   * @param args What is new.
+   * @throws AgentError `FailedPrecondition` before the guest was set up; what could not be done.
+   */
+  renew(args: RenewArgs): void {
+    if (this.#args === undefined) {
+      throw new AgentError(
+        "FailedPrecondition",
+        "cannot renew the guest: it has not been set up",
+      );
+    }
+    setClock(args.timeMs);
+    addEntropy(args.seed);
+    checkMachineId(args.machineId);
+    this.#args = { ...this.#args, ...args };
+    if (this.#hasFiles) writeMachineId(args.machineId);
+  }
+
+  /**
+   * Where a mount of the pod's own is in the guest. What is mounted is made when the first container
+   * asks for it: a clone has to answer `setup` fast.
+   *
+   * @throws AgentError `FailedPrecondition` before the guest was set up; what the kernel refused.
    */
   source(mount: Extract<GuestMount, { kind: "shm" | "podFile" }>): string {
-    if (this.#state !== "set up") {
+    if (this.#args === undefined) {
       throw new AgentError(
         "FailedPrecondition",
         `cannot mount "${mount.destination}": the guest has not been set up`,
       );
     }
-    return mount.kind === "shm" ? `${POD}/shm` : POD_FILES[mount.file];
+    if (mount.kind === "podFile") {
+      if (!this.#hasFiles) writeFiles(this.#args);
+      this.#hasFiles = true;
+      return POD_FILES[mount.file];
+    }
+    if (!this.#hasSharedMemory) mountSharedMemory(this.#args.shmBytes);
+    this.#hasSharedMemory = true;
+    return SHARED_MEMORY;
   }
+}
+
+/**
+ * Does what {@link Pod.setUp} does to the guest itself, with what is there already. See
+ * `rehearsal.ts`.
+ */
+export function rehearseSetup(): void {
+  setClock(sys.clock(CLOCK_REALTIME));
+  addEntropy(sys.encodeBase64(new ArrayBuffer(64), 0, 64));
+  must("cannot set the hostname", sys.sethostname("quasaur"));
+  checkMachineId("0".repeat(32));
 }
 
 /**
@@ -114,25 +157,34 @@ function addEntropy(seed: string): void {
   must("cannot add entropy", sys.addEntropy(bytes, 0, bytes.byteLength));
 }
 
-function writeIdentity(args: SetupArgs): void {
-  if (!/^[0-9a-f]{32}$/.test(args.machineId)) {
-    throw new AgentError(
-      "InvalidArgument",
-      `cannot use "${args.machineId}" as a machine id: 32 hexadecimal digits are expected`,
-    );
+function checkMachineId(machineId: string): void {
+  let isId = machineId.length === 32;
+  for (let index = 0; isId && index < 32; index++) {
+    isId = "0123456789abcdef".includes(machineId.charAt(index));
   }
-  makeDirectory("/etc");
-  writeText("/etc/machine-id", `${args.machineId}\n`, 0o444);
+  if (isId) return;
+  throw new AgentError(
+    "InvalidArgument",
+    `cannot use "${machineId}" as a machine id: 32 hexadecimal digits are expected`,
+  );
+}
+
+function writeFiles(args: SetupArgs): void {
   makeDirectory(POD);
   writeText(POD_FILES.hosts, args.files.hosts);
   writeText(POD_FILES.hostname, args.files.hostname);
   writeText(POD_FILES.resolvConf, args.files.resolvConf);
+  writeMachineId(args.machineId);
+}
+
+/** The guest's own programs see it; a container has its own, or none. */
+function writeMachineId(machineId: string): void {
+  makeDirectory("/etc");
+  writeText("/etc/machine-id", `${machineId}\n`);
 }
 
 function mountSharedMemory(shmBytes: number): void {
-  const place = `${POD}/shm`;
-  // A set-up that failed half-way may have left one.
-  unmountAt(place);
   const size = Math.max(4096, Math.floor(shmBytes));
-  mountAt("shm", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${size}`);
+  const flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  mountAt("shm", SHARED_MEMORY, "tmpfs", flags, `mode=1777,size=${size}`);
 }

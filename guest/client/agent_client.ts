@@ -323,6 +323,11 @@ export class AgentClient implements Disposable {
     throw new SandboxError("ResourceExhausted", `${action}: it or too many others are open`);
   }
 
+  /** Tells the agent at once what was read of outputs: before the guest is saved with its memory. */
+  flush(): void {
+    this.#peer.flush();
+  }
+
   /** Closes the connection so that another process can take over without getting bytes twice. */
   async release(): Promise<void> {
     if (!this.#life.signal.aborted) {

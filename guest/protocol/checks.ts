@@ -207,6 +207,8 @@ const inventory = object({
 const RESULTS: Readonly<Record<RequestName, Shape>> = {
   hello,
   setup: empty,
+  renew: empty,
+  rehearse: empty,
   setTime: empty,
   mountShared: empty,
   volumeSync: empty,
@@ -272,6 +274,8 @@ const ARGUMENTS: Readonly<Record<RequestName, Shape>> = {
     shmBytes: bytes,
     sysctls: strings,
   }),
+  renew: object({ timeMs: amount, seed: anyText, machineId: anyText }),
+  rehearse: object({ container: flag }),
   setTime: object({ timeMs: amount }),
   mountShared: object({ tag: nonEmpty }),
   volumeSync: object({ volume: nonEmpty, entries: list(volumeEntry) }),

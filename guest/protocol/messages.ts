@@ -106,6 +106,9 @@ export interface SetupArgs {
   readonly sysctls: Readonly<Record<string, string>>;
 }
 
+/** What a guest that was saved with its memory gets anew, before anything in it goes on. */
+export type RenewArgs = Pick<SetupArgs, "timeMs" | "seed" | "machineId">;
+
 /** Where the files of a container's root come from, seen from the guest. */
 export type GuestRootfs =
   /** A file system image on a disk, found by the disk's serial number; read-only. */
@@ -271,6 +274,14 @@ export interface Requests {
   hello: { args: Record<never, never>; result: Hello };
   /** Makes the guest one pod's own; once, before any container. */
   setup: { args: SetupArgs; result: Record<never, never> };
+  /** Makes a guest that was set up, and then saved with its memory, another one than the original. */
+  renew: { args: RenewArgs; result: Record<never, never> };
+  /**
+   * Walks through what the start of a pod does, and leaves nothing of it; before `setup`. For a clone
+   * that is kept ready: an emulated machine translates code when it runs for the first time. With
+   * `container` a container is made too (and does not run), which costs memory of the host.
+   */
+  rehearse: { args: { readonly container: boolean }; result: Record<never, never> };
   /** Sets the clock. */
   setTime: { args: { readonly timeMs: number }; result: Record<never, never> };
   /** Mounts the shared tree of the host. */

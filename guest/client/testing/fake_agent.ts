@@ -88,6 +88,7 @@ export class FakeAgent implements Disposable {
     await this.#conn?.write(bytes);
   }
 
+  /** Ends it. */
   [Symbol.dispose](): void {
     this.#listener?.close();
     this.#listener = undefined;
