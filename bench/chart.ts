@@ -14,7 +14,7 @@ import { EXTRAPOLATED, OURS, type Result } from "./result.ts";
 const COLORS = { ours: "#0b7285", peers: "#adb5bd", limit: "#c92a2a" };
 
 /** Units of which more is better. */
-const MORE_IS_BETTER: readonly string[] = ["calls/s", "pods"];
+const MORE_IS_BETTER: readonly string[] = ["MB/s", "calls/s", "pods"];
 
 /** The names of the contenders, as wide in all charts so that the bars begin below each other. */
 const LABELS = { minExtent: 110, maxExtent: 110 };

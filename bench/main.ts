@@ -9,6 +9,7 @@
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { REPOSITORY } from "../tests/support/permissions.ts";
 import type { Benchmark } from "./benchmark.ts";
+import { agent } from "./cases/agent.ts";
 import { aotStart } from "./cases/aot_start.ts";
 import { compute } from "./cases/compute.ts";
 import { criStart } from "./cases/cri_start.ts";
@@ -21,6 +22,12 @@ import { memory } from "./cases/memory.ts";
 import { neighbour } from "./cases/neighbour.ts";
 import { parallel } from "./cases/parallel.ts";
 import { rpc } from "./cases/rpc.ts";
+import { vmmCriStart } from "./cases/vmm_cri_start.ts";
+import { vmmFiles } from "./cases/vmm_files.ts";
+import { vmmMemoryUse } from "./cases/vmm_memory.ts";
+import { vmmParallel } from "./cases/vmm_parallel.ts";
+import { vmmStart } from "./cases/vmm_start.ts";
+import { vmmStdio } from "./cases/vmm_stdio.ts";
 import { describeHost } from "./host.ts";
 import { interruption } from "./interruption.ts";
 import { type BenchmarkName, type BenchOptions, HELP, parseOptions } from "./options.ts";
@@ -48,6 +55,13 @@ const ENTRIES: Readonly<Record<BenchmarkName, Entry>> = {
   neighbour: { measure: neighbour, table: "wasm" },
   isolation: { measure: isolation, table: "wasm" },
   density: { measure: density, table: "wasm" },
+  "vmm-start": { measure: vmmStart, table: "vmm" },
+  "vmm-cri-start": { measure: vmmCriStart, table: "vmm" },
+  "vmm-parallel": { measure: vmmParallel, table: "vmm" },
+  "vmm-memory": { measure: vmmMemoryUse, table: "vmm" },
+  "vmm-stdio": { measure: vmmStdio, table: "vmm" },
+  "vmm-files": { measure: vmmFiles, table: "vmm" },
+  agent: { measure: agent, table: "vmm" },
 };
 
 /** The exit status after Ctrl-C, as shells report it. */

@@ -13,7 +13,7 @@ export const OURS = "ours";
 export const EXTRAPOLATED = " (extrapolated)";
 
 /** The unit of a measurement; `left` counts things that should be gone. */
-export type Unit = "ms" | "KiB" | "MiB" | "MB/s" | "calls/s" | "pods" | "left";
+export type Unit = "ms" | "KiB" | "MB" | "MiB" | "MB/s" | "calls/s" | "pods" | "left";
 
 /**
  * Something to reach: the median (or another percentile) is at most, or at least, a number, or the

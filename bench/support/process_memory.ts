@@ -15,10 +15,14 @@ export interface ProcessMemory {
 }
 
 /** One mapping of a process; sizes in KiB. */
-interface Mapping {
+export interface Mapping {
+  /** The file; empty for anonymous memory. */
   readonly path: string;
+  /** The proportional share. */
   readonly pss: number;
+  /** What is resident. */
   readonly rss: number;
+  /** What of that belongs to no file. */
   readonly anonymous: number;
 }
 
@@ -79,8 +83,12 @@ export function memoryOf(smaps: string, isOwn: (path: string) => boolean): Proce
   };
 }
 
-/** The mappings in a smaps file: a line that says what is mapped, then lines with numbers. */
-function parseSmaps(smaps: string): Mapping[] {
+/**
+ * The mappings in a smaps file: a line that says what is mapped, then lines with numbers.
+ *
+ * @param smaps The text of the file.
+ */
+export function parseSmaps(smaps: string): Mapping[] {
   return smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).filter((text) => text !== "").map((text) => {
     const size = (name: string) =>
       Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0);
