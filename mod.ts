@@ -49,10 +49,13 @@ export type {
   VmmOpenOptions,
   VmmProcess,
   VmmProcessOptions,
+  VmmRestoredSandbox,
+  VmmRestoreOptions,
   VmmRunOptions,
   VmmSandbox,
   VmmSandboxer,
   VmmSandboxOptions,
+  VmmSnapshotOptions,
   VmmUser,
 } from "./sandboxers/embedded/vmm_api.ts";
 export { type ErrorCode, type ErrorContext, SandboxError } from "./sandboxers/lifecycle/errors.ts";

@@ -19,8 +19,11 @@ import { notifySystemd } from "./serve_notify.ts";
 
 /** What a sandboxer process is made of. */
 export interface ServeOptions {
-  /** The lifecycle, with the driver of the kind. */
-  readonly sandboxer: Sandboxer;
+  /**
+   * The lifecycle, with the driver of the kind; or what makes it, which is called when no other
+   * process has the state directory and the sockets.
+   */
+  readonly sandboxer: Sandboxer | (() => Sandboxer | Promise<Sandboxer>);
   /** The Sandbox API's socket, an absolute path. */
   readonly listen: string;
   /** The Task API's socket, an absolute path. */
@@ -54,7 +57,7 @@ export async function serve(options: ServeOptions): Promise<never> {
     // A signal does not wait for a start that takes long; what it leaves, the next start cleans up.
     const serving = await Promise.race([started, signal]);
     if (typeof serving !== "string") {
-      await sayReady(options);
+      await sayReady(serving, options);
       log.info("stopping", { signal: await signal });
       await withinLeaveTime(leave(serving, options), log);
     }
@@ -67,6 +70,8 @@ export async function serve(options: ServeOptions): Promise<never> {
 
 /** A sandboxer that serves. */
 export interface Serving {
+  /** The kind of its sandboxes. */
+  readonly kind: string;
   /**
    * Stops serving: nothing new is taken on, open waits are answered with `Unavailable`, sockets are
    * closed and removed. What runs in the sandboxes is left to the next process.
@@ -81,12 +86,15 @@ export interface Serving {
  * @throws SandboxError `AlreadyExists` when another sandboxer has the directory or a socket.
  */
 export async function start(options: ServeOptions): Promise<Serving> {
-  const { sandboxer, listen, taskListen, dir, containerdEvents, log } = options;
+  const { listen, taskListen, dir, containerdEvents, log } = options;
   await using resources = new AsyncDisposableStack();
   resources.use(await lockDirectory(dir));
   // Recovery cleans up, so whoever still serves must be noticed before it.
   await claim(listen);
   await claim(taskListen);
+  const sandboxer = typeof options.sandboxer === "function"
+    ? await options.sandboxer()
+    : options.sandboxer;
   if (containerdEvents !== undefined) {
     const publisher = resources.use(new EventPublisher({ address: containerdEvents, log }));
     resources.use(sandboxer.subscribe(publisher.publish));
@@ -101,6 +109,7 @@ export async function start(options: ServeOptions): Promise<Serving> {
   );
   const owned = resources.move();
   return {
+    kind: sandboxer.driver.kind,
     async stop() {
       await sandboxer.close();
       await Promise.all([controllerServer.close(GRACE_MS), taskServer.close(GRACE_MS)]);
@@ -125,14 +134,17 @@ async function claim(path: string): Promise<void> {
 }
 
 /** For who started us: a line on standard output, and a message where systemd waits for one. */
-async function sayReady({ sandboxer, listen, taskListen, dir, log }: ServeOptions): Promise<void> {
+async function sayReady(
+  { kind }: Serving,
+  { listen, taskListen, dir, log }: ServeOptions,
+): Promise<void> {
   try {
     await Deno.stdout.write(new TextEncoder().encode("ready\n"));
   } catch (error) {
     log.debug("nobody reads standard output", { error });
   }
   await notifySystemd("READY=1", dir, log);
-  log.info("ready", { kind: sandboxer.driver.kind, listen, taskListen, dir });
+  log.info("ready", { kind, listen, taskListen, dir });
 }
 
 async function leave(serving: Serving, { dir, log }: ServeOptions): Promise<void> {

@@ -12,7 +12,6 @@ import {
   type KindValues,
   NO_KIND_FLAGS,
 } from "./flags.ts";
-import { SandboxError } from "./lifecycle/errors.ts";
 import type { Sandboxer } from "./lifecycle/sandboxer.ts";
 import { createLog, type Log } from "./log.ts";
 import { serve } from "./serve.ts";
@@ -51,12 +50,6 @@ export async function sandboxerMain(
 ): Promise<never> {
   const { flags, own } = flagsOrExit(kind, ownFlags);
   const log = createLog({ level: flags.logLevel, format: flags.logFormat });
-  let sandboxer: Sandboxer;
-  try {
-    sandboxer = await compose(flags, log, own);
-  } catch (error) {
-    log.error("cannot start", { kind, error: SandboxError.from(error) });
-    Deno.exit(1);
-  }
-  return await serve({ sandboxer, log, ...flags });
+  // Not before it is known that no other process uses the same directory: composing changes it.
+  return await serve({ sandboxer: () => compose(flags, log, own), log, ...flags });
 }

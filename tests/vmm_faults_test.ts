@@ -1,161 +1,218 @@
+/**
+ * Faults of single pods: their VMM dies, their guest panics or says nothing any more, what they are
+ * made of is damaged or missing, or the disk is full. Pods beside them must not notice, and nothing
+ * may be left.
+ *
+ * @module
+ */
+
 import assert from "node:assert/strict";
-import { PodSandboxState } from "../proto/gen/runtime/v1/api_pb.ts";
 import { vmmTarget } from "./blackbox/vmm_target.ts";
-import { Bed } from "./support/bed.ts";
-import { withLogs } from "./support/bed_tests.ts";
+import type { Bed } from "./support/bed.ts";
+import { bedTests } from "./support/bed_tests.ts";
+import type { Cri, Pod } from "./support/cri.ts";
 import { run } from "./support/command.ts";
-import type { Container, Cri, Pod } from "./support/cri.ts";
-import { leaks, type Snapshot, snapshot } from "./support/leaks.ts";
+import {
+  expectAlive,
+  expectHello,
+  expectNothingLeft,
+  expectNotReady,
+  look,
+  runVm,
+  startSleep,
+  vmmCri,
+  vmmOf,
+} from "./support/vmm.ts";
 import { waitFor } from "./support/wait.ts";
 
-const { handler, image } = vmmTarget;
+const { image } = vmmTarget;
 
-/** Registers a test with a bed of its own: these tests kill what others would share. */
-function test(name: string, body: (bed: Bed, cri: Cri) => Promise<void>): void {
-  Deno.test(`vmm: ${name}`, async () => {
-    await using bed = await Bed.start(vmmTarget.bed);
-    await withLogs(bed, async () => {
-      await vmmTarget.importImages(bed);
-      using cri = bed.cri();
-      cri.network = "pod";
-      await body(bed, cri);
-    });
-  });
-}
+/** A pod whose VMM stands still since before the first test: that takes a while to be noticed. */
+let silent: { readonly cri: Cri; readonly pod: Pod } | undefined;
 
-/** The VMM of a pod: containerd tells its process id. */
-async function vmmOf(pod: Pod): Promise<number> {
-  const { pid } = JSON.parse((await pod.info())["info"] ?? "{}");
-  assert.ok(Number.isInteger(pid) && pid > 1, `process id ${pid}`);
-  const { stdout } = await run(["cat", `/proc/${pid}/comm`]);
-  assert.match(stdout, /^qemu/);
-  return pid;
-}
-
-/** Starts a container that prints a line and sleeps. */
-async function startSleep(pod: Pod, name = "sleep"): Promise<Container> {
-  const container = await pod.startContainer({ name, image, command: [vmmTarget.path("sleep")] });
-  await container.printed("sleeping");
-  return container;
-}
-
-/** Waits until a pod is NOTREADY. */
-async function expectNotReady(pod: Pod): Promise<void> {
-  await waitFor(`pod "${pod.id}" to be NOTREADY`, async () => {
-    return (await pod.status()).state === PodSandboxState.SANDBOX_NOTREADY;
-  }, { timeoutMs: 40_000 });
-}
-
-/** What is there of a bed's pods. */
-async function look(bed: Bed): Promise<Snapshot> {
-  const { state, directory } = bed.containerd;
-  return await snapshot({
-    mountsBelow: [directory],
-    filesBelow: [
-      `${state}/io.containerd.runtime.v2.task`,
-      `${state}/io.containerd.grpc.v1.cri`,
-      bed.sandboxer("vmm").paths.runDirectory,
-    ],
-  });
-}
-
-/** Waits until nothing is there that was not there before. */
-async function expectNothingLeft(bed: Bed, before: Snapshot): Promise<void> {
-  await waitFor("everything to be gone", async () => {
-    // Templates stay, and may have been made meanwhile.
-    const found = leaks(before, await look(bed)).filter((text) => !/\/templates\//.test(text));
-    if (found.length > 0) throw new Error(found.join("\n"));
-    return true;
-  });
-}
-
-/** Runs a short container in a fresh pod and expects it to work. */
-async function expectHello(cri: Cri): Promise<void> {
-  await using pod = await cri.runPod({ handler });
-  const finished = await pod.runContainer({ image, command: [vmmTarget.path("hello")] });
-  assert.deepEqual(finished.stdout, [vmmTarget.greeting]);
-}
-
-test("a VMM that is killed takes its pod along, and nothing else", async (bed, cri) => {
+const test = bedTests({ ...vmmTarget.bed, runInMemory: true }, async (bed) => {
+  await vmmTarget.importImages(bed);
+  const cri = vmmCri(bed);
   await expectHello(cri);
+  const pod = await runVm(cri);
+  silent = { cri, pod };
+  await startSleep(pod);
+  Deno.kill(await vmmOf(pod), "SIGSTOP");
+});
+
+Deno.test.afterAll(() => silent?.cri[Symbol.dispose]());
+
+/** The state directory of the sandboxer. */
+function stateOf(bed: Bed): string {
+  return bed.sandboxer("vmm").paths.stateDirectory;
+}
+
+test("a VMM that is killed takes its pod along, and nothing else", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  await using other = await runVm(cri);
+  const spared = await startSleep(other);
   const before = await look(bed);
   {
-    await using other = await cri.runPod({ handler });
-    const spared = await startSleep(other);
-    await using pod = await cri.runPod({ handler });
+    await using pod = await runVm(cri);
     const container = await startSleep(pod);
     Deno.kill(await vmmOf(pod), "SIGKILL");
     await expectNotReady(pod);
     assert.notEqual((await container.exited()).exitCode, 0);
-    assert.equal(await spared.state(), "RUNNING");
-    assert.equal((await spared.exec([vmmTarget.path("hello")])).exitCode, 0);
+    await expectAlive(spared);
   }
   await expectNothingLeft(bed, before);
 });
 
-test(
-  "a guest that does not answer any more is noticed, and its pod is stopped",
-  async (bed, cri) => {
-    await expectHello(cri);
-    const before = await look(bed);
-    {
-      await using pod = await cri.runPod({ handler });
-      const container = await startSleep(pod);
-      Deno.kill(await vmmOf(pod), "SIGSTOP");
-      await expectNotReady(pod);
-      assert.notEqual((await container.exited()).exitCode, 0);
-      await expectHello(cri);
-    }
-    await expectNothingLeft(bed, before);
-  },
-);
-
-test(
-  "pods outlive a sandboxer that is killed: exec, output, exits and stop go on",
-  async (bed, cri) => {
-    await expectHello(cri);
-    const before = await look(bed);
-    {
-      await using pod = await cri.runPod({ handler });
-      const sleeping = await startSleep(pod);
-      const command = ["/bin/sh", "-c", "echo begin; sleep 3; echo end; exit 6"];
-      const ending = await pod.startContainer({ name: "ending", image, command });
-      await ending.printed("begin");
-      const pid = await vmmOf(pod);
-
-      await bed.sandboxer("vmm").process.kill();
-      await new Promise((resolve) => setTimeout(resolve, 3_500));
-      await bed.sandboxer("vmm").start();
-
-      // containerd takes a moment to find the sandboxer again.
-      assert.equal(await waitFor("the sandboxer to answer", () => vmmOf(pod)), pid);
-      assert.equal((await ending.exited()).exitCode, 6);
-      assert.deepEqual((await ending.log()).stdout, ["begin", "end"]);
-      assert.equal(await sleeping.state(), "RUNNING");
-      assert.equal(
-        (await sleeping.exec([vmmTarget.path("hello")])).stdout,
-        `${vmmTarget.greeting}\n`,
-      );
-      await sleeping.stop(0);
-      assert.equal((await sleeping.exited()).exitCode, 137);
-      await expectHello(cri);
-    }
-    await expectNothingLeft(bed, before);
-  },
-);
-
-test("a pod whose VMM died while no sandboxer ran is cleaned up", async (bed, cri) => {
-  await expectHello(cri);
+test("a guest whose kernel panics takes its pod along, and the log says so", async ({ bed }) => {
+  using cri = vmmCri(bed);
   const before = await look(bed);
   {
-    await using pod = await cri.runPod({ handler });
-    await startSleep(pod);
-    const pid = await vmmOf(pod);
-    await bed.sandboxer("vmm").process.kill();
-    Deno.kill(pid, "SIGKILL");
-    await bed.sandboxer("vmm").start();
+    await using pod = await runVm(cri, { privileged: true });
+    const container = await pod.startContainer({
+      image,
+      command: ["/bin/sh", "-c", "echo begin; sleep 0.5; echo c >/proc/sysrq-trigger"],
+      security: { privileged: true },
+    });
+    await container.printed("begin");
     await expectNotReady(pod);
-    await expectHello(cri);
+    assert.notEqual((await container.exited()).exitCode, 0);
+  }
+  assert.match(await bed.sandboxer("vmm").process.log(), /the guest's kernel panicked/);
+  await expectNothingLeft(bed, before);
+});
+
+test("pods that cannot be had are refused with what is wrong, and leave nothing", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  const before = await look(bed);
+  const annotations = { "quasaur.dev/memory-in-mb": "64" };
+  await assert.rejects(runVm(cri, { annotations }), /a guest needs at least 96 MiB/);
+  await assert.rejects(
+    runVm(cri, { annotations: { "quasaur.dev/share-fs": "9p" } }),
+    /quasaur\.dev\/share-fs/,
+  );
+  await assert.rejects(runVm(cri, { network: "host" }), /cannot use the host's network/);
+  await expectNothingLeft(bed, before);
+});
+
+test("a container whose root file system is not a Linux one is refused", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  const windows = await bed.containerd.importImage({
+    reference: "quasaur.test/windows:1",
+    files: ["Files/a", "Hives/b", "UtilityVM/c"].map((path) => ({
+      kind: "file",
+      path,
+      data: new Uint8Array(1),
+    })),
+    entrypoint: ["/Files/a"],
+  });
+  const before = await look(bed);
+  {
+    await using pod = await runVm(cri);
+    const container = await startSleep(pod);
+    await assert.rejects(
+      pod.startContainer({ name: "windows", image: windows }),
+      /it is that of a Windows image: expected one for Linux/,
+    );
+    await assert.rejects(
+      pod.startContainer({ name: "nothing", image, command: ["/no/such/program"] }),
+      /no\/such\/program/,
+    );
+    await expectAlive(container);
   }
   await expectNothingLeft(bed, before);
+});
+
+/** The directory of the one template that usual pods are cloned from. */
+async function usualTemplate(bed: Bed): Promise<string> {
+  return await waitFor("a template", async () => {
+    const directory = `${stateOf(bed)}/templates`;
+    const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name);
+    const [found] = names.filter((name) => /^[0-9a-f]/.test(name));
+    return found === undefined ? undefined : `${directory}/${found}`;
+  }, { timeoutMs: 60_000 });
+}
+
+/** Changes a file in such a way that only who reads it can notice. */
+async function change(path: string, edit: (bytes: Uint8Array) => void): Promise<void> {
+  const { mtime } = await Deno.stat(path);
+  const bytes = await Deno.readFile(path);
+  edit(bytes);
+  await Deno.chmod(path, 0o644);
+  await Deno.writeFile(path, bytes);
+  await Deno.utime(path, mtime ?? new Date(), mtime ?? new Date());
+}
+
+/** Replaces a text in bytes by one of the same length. */
+function replaceText(bytes: Uint8Array, pattern: RegExp, replacement: string): void {
+  const text = new TextDecoder().decode(bytes);
+  const changed = text.replace(pattern, replacement);
+  assert.notEqual(changed, text);
+  bytes.set(new TextEncoder().encode(changed));
+}
+
+const DAMAGES: readonly (readonly [string, (directory: string) => Promise<void>])[] = [
+  [
+    "whose state is damaged",
+    (directory) => change(`${directory}/state`, (bytes) => bytes.fill(0x5a, 0, bytes.length / 2)),
+  ],
+  [
+    "of another QEMU",
+    (directory) =>
+      change(
+        `${directory}/machine.json`,
+        (bytes) => replaceText(bytes, /("version":"\d+)\./, "$1,"),
+      ),
+  ],
+  ["whose memory is gone", (directory) => Deno.remove(`${directory}/memory`)],
+];
+
+for (const [what, damage] of DAMAGES) {
+  test(`a template ${what} fails no pod, and is made anew`, async ({ bed }) => {
+    using cri = vmmCri(bed);
+    const template = await usualTemplate(bed);
+    const before = await look(bed);
+    await damage(template);
+    await expectHello(cri);
+    await waitFor("the damaged template to be gone", async () => {
+      return await Deno.stat(template).then(() => false, () => true);
+    });
+    await expectNothingLeft(bed, before);
+    await waitFor("a new template", async () => {
+      await expectHello(cri);
+      return await usualTemplate(bed) !== template;
+    }, { timeoutMs: 60_000 });
+  });
+}
+
+test("a full disk fails pods that need room, with a clear error, and no others", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  await usualTemplate(bed);
+  const filler = `${bed.sandboxer("vmm").paths.runDirectory}/filler`;
+  await using other = await runVm(cri);
+  const spared = await startSleep(other);
+  const before = await look(bed);
+  try {
+    await run(["dd", "if=/dev/zero", `of=${filler}`, "bs=1M"], { check: false });
+    await assert.rejects(
+      runVm(cri, { annotations: { "quasaur.dev/share-fs": "virtiofs" } }),
+      /No space left on device|no space/i,
+    );
+    await expectAlive(spared);
+  } finally {
+    await Deno.remove(filler);
+  }
+  await expectNothingLeft(bed, before);
+  await expectHello(cri);
+  await usualTemplate(bed);
+});
+
+test("a guest that said nothing since before these tests has been noticed, and its pod stopped", async ({ bed }) => {
+  assert.ok(silent !== undefined);
+  const { cri, pod } = silent;
+  await expectNotReady(pod);
+  assert.match(await bed.sandboxer("vmm").process.log(), /agent does not answer: silent for more/);
+  const [id = ""] = await cri.containerIds(pod.id);
+  assert.notEqual(id, "");
+  await pod[Symbol.asyncDispose]();
+  await expectHello(cri);
 });

@@ -18,6 +18,7 @@ import { openVmm } from "../vmm/open.ts";
 import type { VmmOpenOptions, VmmSandboxer } from "./vmm_api.ts";
 import { vmmChecks } from "./vmm_run_checks.ts";
 import { EmbeddedVmmSandboxer } from "./vmm_sandboxer.ts";
+import { vmmSnapshots } from "./vmm_snapshots.ts";
 import { openWorkplace, userDirectory, type Workplace } from "./vmm_workplace.ts";
 
 const ROOT = 0;
@@ -48,6 +49,7 @@ export async function openVmmSandboxer(options: VmmOpenOptions = {}): Promise<Vm
   const kept = undo.move();
   return new EmbeddedVmmSandboxer({
     driver: startingAlone(driver, place),
+    snapshots: vmmSnapshots(driver, place.directory),
     checks: vmmChecks({ uid, separate: own.hypervisor.runAs !== "root" }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }, options);

@@ -32,6 +32,42 @@ export interface VmmSandboxer extends AsyncDisposable {
    *   `FailedPrecondition` where the VMM, the kernel or the initrd is missing, and after disposal.
    */
   createSandbox(options?: VmmSandboxOptions): Promise<VmmSandbox>;
+  /**
+   * Makes a sandbox of a snapshot: the same containers go on in it where they were, with a clock and
+   * entropy of their own, and with new streams. A snapshot is made of as often as is wanted, and can
+   * be removed once the call is done. It has to be of this host's QEMU, and from somebody who is
+   * trusted like a program: what a machine is made of is in it.
+   *
+   * ```ts ignore
+   * await using sandboxer = await open("vmm");
+   * await using sandbox = await sandboxer.restore("/var/lib/warm");
+   * const [container] = sandbox.containers.values();
+   * for await (const text of container.stdout.pipeThrough(new TextDecoderStream())) {
+   *   console.log(text);
+   * }
+   * ```
+   *
+   * @param directory What {@link VmmSandbox.snapshot} wrote.
+   * @throws {SandboxError} `NotFound` where there is no snapshot; `FailedPrecondition` where it is
+   *   damaged or of another QEMU, and after disposal; `PermissionDenied` where machines cannot read
+   *   it; `ResourceExhausted` where the disk is full; `AlreadyExists`, `Cancelled`.
+   */
+  restore(directory: string, options?: VmmRestoreOptions): Promise<VmmRestoredSandbox>;
+}
+
+/** Options of {@link VmmSandboxer.restore} and {@link VmmSandbox.fork}. */
+export interface VmmRestoreOptions extends Pick<VmmSandboxOptions, "id" | "signal"> {
+  /**
+   * Where the streams of the containers' first processes go, as far as they had any. Default
+   * `piped`.
+   */
+  readonly streams?: Exclude<StdioMode, "null">;
+}
+
+/** Options of {@link VmmSandbox.snapshot}. */
+export interface VmmSnapshotOptions {
+  /** Aborting it gives the snapshot up. */
+  readonly signal?: AbortSignal;
 }
 
 /** Options of {@link VmmSandboxer.createSandbox}. */
@@ -72,6 +108,41 @@ export interface VmmSandbox extends AsyncDisposable {
   run(options: VmmRunOptions): Promise<VmmContainer>;
   /** What the sandbox uses now. */
   stats(): Promise<Stats>;
+  /**
+   * Saves it with its memory: what runs in it stands still meanwhile, for about a second, and goes
+   * on. Processes that were started beside the containers' first ones are in it too, but nobody will
+   * have their streams.
+   *
+   * ```ts ignore
+   * await using sandbox = await sandboxer.createSandbox();
+   * await using server = await sandbox.run({ rootfs: "./server", command: ["serve"] });
+   * await sandbox.snapshot("/var/lib/warm");
+   * ```
+   *
+   * @param directory Where to: it is made. Machines that run as users of their own must be able to
+   *   pass through all directories above it.
+   * @throws {SandboxError} `AlreadyExists` where something is there; `FailedPrecondition` for a
+   *   sandbox with files of the host, a network namespace or a paused container; `PermissionDenied`
+   *   where machines cannot get there; `ResourceExhausted` where the disk is full; `Cancelled`.
+   *   Nothing is left of it then.
+   */
+  snapshot(directory: string, options?: VmmSnapshotOptions): Promise<void>;
+  /**
+   * Makes another sandbox that goes on from here by itself, as {@link VmmSandbox.snapshot} and
+   * {@link VmmSandboxer.restore} would.
+   *
+   * @throws {SandboxError} What these do.
+   */
+  fork(options?: VmmRestoreOptions): Promise<VmmRestoredSandbox>;
+}
+
+/** A sandbox that was made of a snapshot. */
+export interface VmmRestoredSandbox extends VmmSandbox {
+  /**
+   * The containers of the snapshot, by the ids that they had when it was taken; each has a new one.
+   * In the order in which they were made.
+   */
+  readonly containers: ReadonlyMap<string, VmmContainer>;
 }
 
 /** The size of a terminal, in characters. */

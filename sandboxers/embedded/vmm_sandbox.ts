@@ -4,14 +4,25 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
 import type { Stats } from "../lifecycle/spec.ts";
+import type { SnapshotContainer } from "../vmm/snapshot/record.ts";
+import type { StdioMode } from "./api.ts";
 import { ContainerRuns } from "./container_runs.ts";
 import { newId } from "./ids.ts";
-import type { VmmContainer, VmmOpenOptions, VmmRunOptions, VmmSandbox } from "./vmm_api.ts";
+import type {
+  VmmContainer,
+  VmmOpenOptions,
+  VmmRestoredSandbox,
+  VmmRestoreOptions,
+  VmmRunOptions,
+  VmmSnapshotOptions,
+} from "./vmm_api.ts";
 import { EmbeddedVmmContainer } from "./vmm_container.ts";
 import type { VmmChecks } from "./vmm_run_checks.ts";
 import { vmmContainerSpec } from "./vmm_run_options.ts";
+import { snapshotContainerSpec } from "./vmm_snapshots.ts";
 import { VmmStdio } from "./vmm_stdio.ts";
 
 /** What a sandbox works with. */
@@ -22,10 +33,14 @@ export interface VmmSandboxPorts {
   readonly checks: VmmChecks;
   /** What the sandboxer was opened with. */
   readonly options: Pick<VmmOpenOptions, "onWarning">;
+  /** Takes a snapshot of it. */
+  snapshot(id: string, directory: string, signal: AbortSignal | undefined): Promise<void>;
+  /** Makes another one of it. */
+  fork(id: string, options: VmmRestoreOptions): Promise<VmmRestoredSandbox>;
 }
 
-/** See {@link VmmSandbox}. */
-export class EmbeddedVmmSandbox implements VmmSandbox {
+/** See {@link VmmRestoredSandbox}. */
+export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
   readonly #ports: VmmSandboxPorts;
   readonly #runs: ContainerRuns<EmbeddedVmmContainer>;
   readonly #onDisposed: () => void;
@@ -36,8 +51,14 @@ export class EmbeddedVmmSandbox implements VmmSandbox {
    * @param ports What it works with.
    * @param id Of a sandbox that is ready.
    * @param onDisposed Called once, when it is gone.
+   * @param containers Those of the snapshot that it was made of, by their ids in that.
    */
-  constructor(ports: VmmSandboxPorts, readonly id: string, onDisposed: () => void) {
+  constructor(
+    ports: VmmSandboxPorts,
+    readonly id: string,
+    onDisposed: () => void,
+    readonly containers: ReadonlyMap<string, VmmContainer>,
+  ) {
     const { lifecycle, options: { onWarning } } = ports;
     this.#ports = ports;
     this.#runs = new ContainerRuns({
@@ -63,6 +84,49 @@ export class EmbeddedVmmSandbox implements VmmSandbox {
       },
       wrap: (started) => new EmbeddedVmmContainer(started),
     });
+  }
+
+  /**
+   * Lets a container go on that was saved with the machine.
+   *
+   * @param saved The container.
+   * @param id Its new id.
+   * @param options Where its streams go.
+   */
+  async takeOver(
+    saved: SnapshotContainer,
+    id: string,
+    { streams = "piped", signal }: VmmRestoreOptions,
+  ): Promise<EmbeddedVmmContainer> {
+    return await this.#runs.run({
+      id,
+      signal: undefined,
+      prepare: (undo) => {
+        signal?.throwIfAborted();
+        const { stdin, stdout, stderr, terminal } = saved.streams;
+        const mode = (has: boolean): StdioMode => has ? streams : "null";
+        const options = {
+          stdin: mode(stdin),
+          stdout: mode(stdout),
+          stderr: mode(stderr),
+          terminal,
+        };
+        const stdio = undo.use(new VmmStdio(options, `container "${id}"`));
+        const spec = snapshotContainerSpec(saved, { id, sandboxId: this.id, stdio: stdio.spec });
+        return Promise.resolve({ spec, stdio, onExit: () => stdio.end() });
+      },
+      wrap: (started) => new EmbeddedVmmContainer(started),
+    });
+  }
+
+  /** Saves it with its memory. */
+  async snapshot(directory: string, { signal }: VmmSnapshotOptions = {}): Promise<void> {
+    await this.#ports.snapshot(this.id, resolve(directory), signal);
+  }
+
+  /** Makes another one that goes on by itself. */
+  async fork(options: VmmRestoreOptions = {}): Promise<VmmRestoredSandbox> {
+    return await this.#ports.fork(this.id, options);
   }
 
   /** What it uses. */

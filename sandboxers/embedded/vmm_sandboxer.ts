@@ -4,17 +4,31 @@
  * @module
  */
 
+import { resolve } from "node:path";
+import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
+import { readSnapshotRecord } from "../vmm/snapshot/record.ts";
 import { newId } from "./ids.ts";
 import { type LoadedDriver, Sandboxes } from "./sandboxes.ts";
 import { NO_CHECKS, type VmmChecks } from "./vmm_run_checks.ts";
-import type { VmmOpenOptions, VmmSandbox, VmmSandboxer, VmmSandboxOptions } from "./vmm_api.ts";
+import type {
+  VmmOpenOptions,
+  VmmRestoredSandbox,
+  VmmRestoreOptions,
+  VmmSandbox,
+  VmmSandboxer,
+  VmmSandboxOptions,
+} from "./vmm_api.ts";
+import type { EmbeddedVmmContainer } from "./vmm_container.ts";
 import { vmmSandboxSpec } from "./vmm_run_options.ts";
-import { EmbeddedVmmSandbox } from "./vmm_sandbox.ts";
+import { EmbeddedVmmSandbox, type VmmSandboxPorts } from "./vmm_sandbox.ts";
+import { NO_SNAPSHOTS, snapshotSandboxSpec, type VmmSnapshots } from "./vmm_snapshots.ts";
 
 /** The vmm kind, loaded. */
 export interface LoadedVmm extends LoadedDriver {
   /** Refuses what cannot be had; missing for nothing. */
   readonly checks?: VmmChecks;
+  /** Takes snapshots, and makes sandboxes of them; missing where nobody can. */
+  readonly snapshots?: VmmSnapshots;
 }
 
 /** See {@link VmmSandboxer}. */
@@ -23,6 +37,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
   readonly #options: VmmOpenOptions;
   readonly #sandboxes: Sandboxes<EmbeddedVmmSandbox>;
   readonly #checks: VmmChecks;
+  readonly #snapshots: VmmSnapshots;
 
   /**
    * Takes a driver over.
@@ -33,6 +48,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
   constructor(loaded: LoadedVmm, options: VmmOpenOptions) {
     this.#options = options;
     this.#checks = loaded.checks ?? NO_CHECKS;
+    this.#snapshots = loaded.snapshots ?? NO_SNAPSHOTS;
     this.#sandboxes = new Sandboxes(loaded, options);
   }
 
@@ -42,12 +58,54 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
     this.#checks.sandbox(options);
     return await this.#sandboxes.start(
       vmmSandboxSpec(id, options),
-      (lifecycle, onDisposed) => {
-        const ports = { lifecycle, checks: this.#checks, options: this.#options };
-        return new EmbeddedVmmSandbox(ports, id, onDisposed);
-      },
+      (lifecycle, onDisposed) =>
+        new EmbeddedVmmSandbox(this.#portsOf(lifecycle), id, onDisposed, new Map()),
       signal,
     );
+  }
+
+  /** Makes a machine of a snapshot. */
+  async restore(
+    directory: string,
+    options: VmmRestoreOptions = {},
+  ): Promise<VmmRestoredSandbox> {
+    const { id = newId("sandbox"), signal } = options;
+    this.#sandboxes.checkOpen(id);
+    const path = resolve(directory);
+    const record = await readSnapshotRecord(path);
+    const ids = new Map(record.containers.map((container) => [container.id, newId("container")]));
+    using _ = this.#snapshots.startFrom(id, { directory: path, record, ids });
+    const containers = new Map<string, EmbeddedVmmContainer>();
+    const sandbox = await this.#sandboxes.start(
+      snapshotSandboxSpec(id, record),
+      (lifecycle, onDisposed) =>
+        new EmbeddedVmmSandbox(this.#portsOf(lifecycle), id, onDisposed, containers),
+      signal,
+    );
+    try {
+      for (const container of record.containers) {
+        const taken = await sandbox.takeOver(container, ids.get(container.id) ?? "", options);
+        containers.set(container.id, taken);
+      }
+      return sandbox;
+    } catch (error) {
+      await sandbox[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  #portsOf(lifecycle: Lifecycle): VmmSandboxPorts {
+    return {
+      lifecycle,
+      checks: this.#checks,
+      options: this.#options,
+      snapshot: (id, to, signal) => this.#snapshots.snapshot(id, to, signal),
+      fork: async (id, options) => {
+        await using place = await this.#snapshots.temporary();
+        await this.#snapshots.snapshot(id, place.directory, options.signal);
+        return await this.restore(place.directory, options);
+      },
+    };
   }
 
   /** Ends everything and releases the driver. */

@@ -17,6 +17,8 @@ import type { StdioSpec } from "../lifecycle/spec.ts";
 import { newProcess, VmContainer } from "./container.ts";
 import type { PodContext, VmPod } from "./pod.ts";
 
+const SIGKILL = 9;
+
 type Inventory = Requests["inventory"]["result"]["containers"][number];
 
 /**
@@ -69,8 +71,11 @@ async function adoptContainer(
   const handles = new Map<string, ProcessHandle>();
   if (state !== "created" && init !== undefined) handles.set("", initProcess);
   for (const { exec, stdio } of processes) {
+    if (exec === "") continue;
     const execSpec = execs.find(({ id }) => id === exec);
     if (execSpec !== undefined) handles.set(exec, adoptProcess(exec, execSpec.stdio, stdio));
+    // Its caller was never told that it runs.
+    else await pod.agent.request("kill", { container: spec.id, exec, signal: SIGKILL });
   }
   return { handle: container, paused: state === "paused", processes: handles };
 }

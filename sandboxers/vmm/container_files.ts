@@ -29,6 +29,14 @@ export interface ContainerFilesOptions {
   readonly log: Log;
 }
 
+/** The image of a container's root file system. */
+export interface ContainerImage {
+  /** Where it is. */
+  readonly path: string;
+  /** The serial number of the disk that it is on. */
+  readonly serial: string;
+}
+
 /** The files of one container. */
 export interface ContainerFiles {
   /** What the next sandboxer needs; plain JSON. */
@@ -37,6 +45,8 @@ export interface ContainerFiles {
   readonly config?: Pick<GuestContainer, "config" | "pidNamespace">;
   /** Its root file system, seen from the guest; missing for one that was taken over. */
   readonly rootfs?: GuestRootfs;
+  /** The image of its root file system; missing where nothing is known of it. */
+  readonly image?: ContainerImage;
   /** Its mounts, seen from the guest. */
   readonly mounts: readonly GuestMount[];
   /** Brings what it wrote for the host to the host, once it has ended. Never rejects. */
@@ -123,6 +133,49 @@ export class ContainerFilesOpener {
   }
 
   /**
+   * Takes an image of a snapshot for a container of it, whose machine is about to be made.
+   *
+   * @param id The container.
+   * @param source The image.
+   * @param user The user that the VMM will run as.
+   * @param signal Aborted when the caller gave up.
+   */
+  async takeImage(
+    id: string,
+    source: string,
+    user: Guest["user"],
+    signal: AbortSignal,
+  ): Promise<RootfsImage> {
+    return await this.#options.images.take(id, source, user, signal);
+  }
+
+  /** Whether an image was made here, so that nobody ever writes to it. */
+  ownsImage(path: string): boolean {
+    return this.#options.images.owns(path);
+  }
+
+  /**
+   * The files of a container that was saved with its guest.
+   *
+   * @param volumes Those of its pod.
+   * @param guest Its guest, which has the image on a disk already.
+   * @param id The container.
+   * @param disk Its image and the serial number of the disk; the new object owns the image.
+   */
+  async restored(
+    volumes: PodVolumes,
+    guest: Guest,
+    id: string,
+    { image, serial }: { readonly image: RootfsImage; readonly serial: string },
+  ): Promise<ContainerFiles> {
+    // Containers with the same image had it on the same disk.
+    const key = `disk ${serial}`;
+    guest.disks.keep(key, serial);
+    const none = await volumes.adopt(id, { sources: [] }, guest);
+    return this.#files(guest, { image, serial, key, volumes: none }, []);
+  }
+
+  /**
    * Releases what a container had whose guest has gone.
    *
    * @param record What {@link ContainerFiles.record} was; null where it was never made.
@@ -153,6 +206,7 @@ export class ContainerFilesOpener {
     };
     return {
       mounts,
+      ...(image === undefined ? {} : { image: { path: image.path, serial } }),
       record: { serial, key, image: image?.record ?? null, volumes: volumes.record },
       readBack: () => volumes.readBack(),
       release: () => {

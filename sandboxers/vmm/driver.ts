@@ -22,7 +22,9 @@ import type { ContainerFilesOpener } from "./container_files.ts";
 import type { Guest } from "./guest.ts";
 import type { GuestStarter } from "./guest_starter.ts";
 import { type PodContext, type PodParts, VmPod } from "./pod.ts";
-import { readPodState, writePodState } from "./pod_state.ts";
+import { type PodState, readPodState, writePodState } from "./pod_state.ts";
+import { SnapshotImages, type SnapshotRequest } from "./snapshot/restore.ts";
+import { takeSnapshot } from "./snapshot/take.ts";
 import type { Streams } from "./streams.ts";
 
 /** How long taking a guest over may take, in milliseconds. */
@@ -69,6 +71,8 @@ export class VmmDriver implements Driver {
   readonly #options: VmmDriverOptions;
   readonly #context: PodContext;
   readonly #pods = new Set<VmPod>();
+  /** Snapshots that sandboxes are about to be started from, by their ids. */
+  readonly #requests = new Map<string, SnapshotRequest>();
 
   /**
    * Makes the driver; nothing runs yet.
@@ -87,9 +91,42 @@ export class VmmDriver implements Driver {
     };
   }
 
+  /**
+   * Takes a snapshot of a pod, which goes on.
+   *
+   * @param id The pod.
+   * @param directory Where it goes; nothing is there yet.
+   * @param signal Aborted when the caller gave up.
+   * @throws {SandboxError} `NotFound`, and see {@link takeSnapshot}.
+   */
+  async snapshot(id: string, directory: string, signal: AbortSignal): Promise<void> {
+    const pod = [...this.#pods].find(({ spec }) => spec.id === id);
+    if (pod === undefined) {
+      throw new SandboxError("NotFound", `cannot take a snapshot of sandbox "${id}": not found`);
+    }
+    const { files } = this.#context;
+    const ownsImages = (path: string) => files.ownsImage(path);
+    // Also one at a time: the second would find the containers paused by the first.
+    await pod.whileStill(() => takeSnapshot(pod, directory, ownsImages, signal));
+  }
+
+  /**
+   * Has the next start of a sandbox be one of a snapshot.
+   *
+   * @param id The sandbox.
+   * @param request The snapshot.
+   * @returns To be disposed of after the start.
+   */
+  startFrom(id: string, request: SnapshotRequest): Disposable {
+    this.#requests.set(id, request);
+    return { [Symbol.dispose]: () => void this.#requests.delete(id) };
+  }
+
   /** Starts a pod's guest. */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    const snapshot = this.#requests.get(spec.id);
+    if (snapshot !== undefined) return await this.#restore(spec, snapshot, signal);
     const directory = this.#directoryOf(spec.id);
     using _hold = this.#options.hold();
     await using undo = new AsyncDisposableStack();
@@ -109,7 +146,7 @@ export class VmmDriver implements Driver {
   async adopt(sandbox: AdoptableSandbox): Promise<AdoptedSandbox | undefined> {
     const { spec } = sandbox;
     const directory = this.#directoryOf(spec.id);
-    const state = await readPodState(directory);
+    const state = await this.#stateOf(spec, directory);
     const signal = AbortSignal.timeout(ADOPT_MS);
     const guest = state && await this.#options.starter.adopt(state.guest, signal);
     const volumes = this.#context.files.volumesOf(directory);
@@ -123,6 +160,7 @@ export class VmmDriver implements Driver {
     const pod = this.#pod({ spec, directory, guest, volumes, mayShare, isUsed });
     try {
       const containers = await adoptContainers(pod, this.#context, sandbox);
+      pod.takenOver();
       await volumes.sweep();
       return { handle: pod, containers };
     } catch (error) {
@@ -131,6 +169,20 @@ export class VmmDriver implements Driver {
         error: SandboxError.from(error),
       });
       await pod.stop(0);
+      return undefined;
+    }
+  }
+
+  /** What is known of a pod; one that nobody can read is gone: its machine is ended as nobody's. */
+  async #stateOf({ id }: SandboxSpec, directory: string): Promise<PodState | undefined> {
+    try {
+      return await readPodState(directory);
+    } catch (error) {
+      if (SandboxError.from(error).code !== "DataLoss") throw error;
+      this.#options.log.error("a pod cannot be taken over", {
+        sandbox: id,
+        error: SandboxError.from(error),
+      });
       return undefined;
     }
   }
@@ -146,6 +198,45 @@ export class VmmDriver implements Driver {
     const pods = [...this.#pods];
     await Promise.allSettled(pods.map((pod) => pod.leave()));
     await this.#options.leave(pods.length > 0);
+  }
+
+  async #restore(
+    spec: SandboxSpec,
+    request: SnapshotRequest,
+    signal: AbortSignal,
+  ): Promise<SandboxHandle> {
+    const { files } = this.#context;
+    const { starter } = this.#options;
+    const directory = this.#directoryOf(spec.id);
+    using _hold = this.#options.hold();
+    await using undo = new AsyncDisposableStack();
+    await makeDirectory(directory);
+    undo.defer(() => removeDirectory(directory));
+    const volumes = files.volumesOf(directory);
+    undo.defer(() => volumes.release());
+    const images = undo.use(new SnapshotImages(request, files));
+    const { cpus } = request.record;
+    const guest = await starter.restore({
+      spec,
+      cpus,
+      directory: request.directory,
+      images: (user) => images.take(user, signal),
+    }, signal);
+    undo.defer(() => guest.stop());
+    const saved = await images.containers(guest, volumes);
+    await writePodState(directory, { guest: guest.record, mayShare: false, isUsed: true });
+    undo.move();
+    const pod = this.#pod({
+      spec,
+      directory,
+      guest,
+      volumes,
+      mayShare: false,
+      isUsed: true,
+      saved,
+    });
+    pod.takenOver();
+    return pod;
   }
 
   #pod(parts: Omit<PodParts, "remove" | "onUsed">): VmPod {
@@ -171,7 +262,8 @@ export class VmmDriver implements Driver {
       await writePodState(directory, { guest: guest.record, mayShare: true, isUsed: false });
       return guest;
     } catch (error) {
-      await guest.stop();
+      // What cannot be released has been logged, and is ended by the next sandboxer.
+      await guest.stop().catch(() => undefined);
       throw error;
     }
   }

@@ -14,7 +14,7 @@ import type { Log } from "../log.ts";
 import type { PodMachine } from "./config/machine.ts";
 import { Ear, Guest, type GuestHelper } from "./guest.ts";
 import type { Hypervisor, Machine, MachinePlace } from "./hypervisor.ts";
-import type { Machines, StartedMachine } from "./machines.ts";
+import { BadClone, type Machines, type StartedMachine } from "./machines.ts";
 import { adoptAttachment, attachNetwork, type NetworkAttachment } from "./network/attachment.ts";
 import { NO_NETWORK, type PodNetwork, readPodNetwork } from "./network/pod_network.ts";
 import type { MachinePlaces } from "./places.ts";
@@ -23,9 +23,7 @@ import { Members } from "./qemu/record.ts";
 import type { PodVolumes } from "./storage/pod_volumes.ts";
 import { USER_NETWORK } from "./user_network.ts";
 
-/** How long a guest may take from its start until its agent answers, in milliseconds. */
-const READY_MS = 60_000;
-/** The same for a clone, whose agent was ready when it was saved. */
+/** How long a clone may take until its agent answers, in milliseconds: it was ready when it was saved. */
 const CLONE_READY_MS = 20_000;
 /** How often a start is tried in another way. */
 const RETRIES_MAX = 2;
@@ -55,6 +53,8 @@ export interface GuestStarterOptions {
   ): Promise<GuestHelper & { readonly socket: string }>;
   /** Takes a file server over. */
   adoptTree(record: Json): Promise<GuestHelper | undefined>;
+  /** How long a guest may take from its start until its agent answers, in milliseconds. */
+  readonly readyMs: number;
   /** The host's resolv.conf(5). */
   hostResolvConf(): Promise<string>;
   /** Where notes go. */
@@ -83,6 +83,18 @@ export interface GuestRequest {
   readonly mustShare: boolean;
 }
 
+/** A guest to start with the memory of a saved one. */
+export interface RestoreRequest {
+  /** The pod. */
+  readonly spec: SandboxSpec;
+  /** The CPUs of the saved machine. */
+  readonly cpus: number;
+  /** The directory of the saved machine. */
+  readonly directory: string;
+  /** Gets the images of its disks ready for a VMM's user; by the serial numbers of the disks. */
+  images(user: MachinePlace["user"]): Promise<ReadonlyMap<string, string>>;
+}
+
 /** A guest that was started, and what is known of its pod. */
 export interface StartedGuest {
   /** The guest. */
@@ -103,14 +115,6 @@ interface Attempt {
 class TooFewInterfaces extends SandboxError {
   constructor(readonly needed: number) {
     super("FailedPrecondition", `the machine has too few network interfaces for ${needed}`);
-  }
-}
-
-/** A clone that does not answer: what it was made of may be damaged. */
-class BadClone extends SandboxError {
-  constructor(cause: unknown) {
-    const { code, message } = SandboxError.from(cause);
-    super(code, message, { cause });
   }
 }
 
@@ -160,7 +164,7 @@ export class GuestStarter {
     }
   }
 
-  /** Starts a guest one way. A clone that does not answer is a {@link BadClone}. */
+  /** Starts a guest one way. A clone that does not become a guest is a {@link BadClone}. */
   async #attempt(
     { request, reading, netns, podMachine }: Attempt,
     signal: AbortSignal,
@@ -195,17 +199,23 @@ export class GuestStarter {
         netns,
         network,
       }, signal),
+      (late) => late[Symbol.dispose](),
       (late) => late?.detach(),
     );
     undo.use(agent);
     if (attachment !== undefined) undo.defer(() => attachment.detach());
     const answers = performance.now();
-    await agent.request("setup", podSetup(spec, network, await this.#resolvConf(spec)), {
-      signal,
-      timeoutMs: SETUP_MS,
-    });
-    if (sharedTree !== undefined) {
-      await agent.request("mountShared", { tag: SHARED_TREE_TAG }, { signal, timeoutMs: SETUP_MS });
+    const setup = podSetup(spec, network, await this.#resolvConf(spec));
+    try {
+      await agent.request("setup", setup, { signal, timeoutMs: SETUP_MS });
+      if (sharedTree !== undefined) {
+        const shared = { tag: SHARED_TREE_TAG };
+        await agent.request("mountShared", shared, { signal, timeoutMs: SETUP_MS });
+      }
+    } catch (error) {
+      // What the agent answers is no fault of the clone.
+      if (SandboxError.from(error).code === "Unavailable") this.#mustBeGood(started, error, signal);
+      throw error;
     }
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     log.debug("a guest is ready", {
@@ -223,6 +233,40 @@ export class GuestStarter {
       guest: new Guest(parts, (old) => places.free(old), log),
       mayShare: podMachine.mayShare,
     };
+  }
+
+  /**
+   * Starts a guest with the memory of a saved one. It has a clock, entropy and a name of its own
+   * before this returns; its containers are the caller's to let go on.
+   *
+   * @param request What is needed.
+   * @param signal Aborted when the caller gave up.
+   * @throws {SandboxError} When it cannot be started; then nothing is left of it.
+   */
+  async restore(
+    { spec, cpus, directory, images }: RestoreRequest,
+    signal: AbortSignal,
+  ): Promise<Guest> {
+    const { hypervisor, places, log } = this.#options;
+    if (hypervisor.clone === undefined || hypervisor.saved === undefined) {
+      throw new SandboxError("Unimplemented", `${hypervisor.name} cannot load saved machines`);
+    }
+    const saved = await hypervisor.saved(directory);
+    await using undo = new AsyncDisposableStack();
+    const place = await places.make("");
+    undo.defer(() => places.free(place));
+    const options = { paused: false, memory: "private", images: await images(place.user) } as const;
+    const machine = await hypervisor.clone(saved, place, options, signal);
+    undo.defer(() => machine.stop());
+    const ear = new Ear();
+    const agent = undo.use(await this.#agent(machine, ear, true, signal, this.#cloneReadyMs));
+    const { timeMs, seed, machineId } = podSetup(spec, NO_NETWORK, "");
+    const renewal = { timeMs, seed, machineId };
+    await agent.request("renew", renewal, { signal, timeoutMs: SETUP_MS });
+    throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    undo.move();
+    const parts = { machine, cpus, agent, ear, place, network: undefined, sharedTree: undefined };
+    return new Guest(parts, (old) => places.free(old), log);
   }
 
   /**
@@ -262,6 +306,10 @@ export class GuestStarter {
     return new Guest(parts, (old) => places.free(old), log);
   }
 
+  get #cloneReadyMs(): number {
+    return Math.min(CLONE_READY_MS, this.#options.readyMs);
+  }
+
   #machine({ spec, mustShare }: GuestRequest, interfaces: number): PodMachine {
     const machine = this.#options.machineFor(spec, interfaces);
     return mustShare ? { ...machine, spec: { ...machine.spec, sharedTree: true } } : machine;
@@ -270,11 +318,22 @@ export class GuestStarter {
   async #newAgent(started: StartedMachine, ear: Ear, signal: AbortSignal): Promise<AgentClient> {
     if (started.origin === "boot") return await this.#agent(started.machine, ear, false, signal);
     try {
-      return await this.#agent(started.machine, ear, false, signal, CLONE_READY_MS);
+      return await this.#agent(started.machine, ear, false, signal, this.#cloneReadyMs);
     } catch (error) {
-      this.#options.machines.reject(started);
-      throw new BadClone(error);
+      this.#mustBeGood(started, error, signal);
+      throw error;
     }
+  }
+
+  /**
+   * Doubts what a machine was cloned from that did not become a guest.
+   *
+   * @throws {BadClone} Unless the machine was booted, or the caller gave up.
+   */
+  #mustBeGood(started: StartedMachine, error: unknown, signal: AbortSignal): void {
+    if (signal.aborted || started.origin === "boot") return;
+    this.#options.machines.reject(started);
+    throw new BadClone(error);
   }
 
   async #agent(
@@ -282,7 +341,7 @@ export class GuestStarter {
     ear: Ear,
     adopt: boolean,
     signal: AbortSignal,
-    timeoutMs: number = READY_MS,
+    timeoutMs: number = this.#options.readyMs,
   ): Promise<AgentClient> {
     const ended = new AbortController();
     // A guest that ends will not answer any more.
@@ -328,20 +387,18 @@ function networkWithout({ network }: SandboxSpec): PodNetwork {
   return network.kind === "user" ? USER_NETWORK : NO_NETWORK;
 }
 
-/** Waits for both; where the first fails, the second is undone. */
+/** Waits for both; where one fails, the other is undone. */
 async function together<A, B>(
   first: Promise<A>,
   second: Promise<B>,
-  undo: (late: B) => Promise<void> | undefined,
+  undoFirst: (made: A) => void,
+  undoSecond: (made: B) => Promise<void> | undefined,
 ): Promise<[A, B]> {
   const [a, b] = await Promise.allSettled([first, second]);
   if (a.status === "fulfilled" && b.status === "fulfilled") return [a.value, b.value];
-  if (b.status === "fulfilled") await undo(b.value);
-  if (a.status === "fulfilled" && b.status === "rejected") {
-    // Whoever made the machine ends it, and the agent's connection with it.
-    throw b.reason;
-  }
-  throw a.status === "rejected" ? a.reason : undefined;
+  if (a.status === "fulfilled") undoFirst(a.value);
+  if (b.status === "fulfilled") await undoSecond(b.value);
+  throw a.status === "rejected" ? a.reason : b.status === "rejected" ? b.reason : undefined;
 }
 
 function readPlace(place: Members): MachinePlace {

@@ -148,6 +148,11 @@ export interface CloneOptions {
    * a shared tree needs.
    */
   readonly memory: "private" | "copy";
+  /**
+   * Where the images of its disks are now, by the serial numbers of the disks; missing ones, and all
+   * where this is missing, are where they were when it was saved.
+   */
+  readonly images?: ReadonlyMap<string, string>;
 }
 
 /** A virtual machine monitor. */
@@ -170,6 +175,13 @@ export interface Hypervisor {
     options: CloneOptions,
     signal: AbortSignal,
   ): Promise<Machine>;
+  /**
+   * Finds a machine that was saved, by its directory alone: what it was made of is there too. Missing
+   * where the VMM cannot.
+   *
+   * @throws {SandboxError} `FailedPrecondition` where it is damaged, or this VMM cannot load it.
+   */
+  saved?(directory: string): Promise<SavedMachine>;
   /**
    * Takes a machine over that an earlier process started.
    *

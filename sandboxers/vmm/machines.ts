@@ -26,7 +26,7 @@ export interface SavedMachines {
 /** Machines that are kept ready; see template/. */
 export interface ReadyMachines {
   /** One of a kind, paused, with its place; undefined where none is ready. */
-  take(spec: MachineSpec): PlacedMachine | undefined;
+  take(spec: MachineSpec): ReadyMachine | undefined;
 }
 
 /** A machine and where it lives. */
@@ -35,6 +35,25 @@ export interface PlacedMachine {
   readonly machine: Machine;
   /** Its place, which goes with it. */
   readonly place: MachinePlace;
+}
+
+/** A machine that is ready, and what it was cloned from. */
+export interface ReadyMachine extends PlacedMachine {
+  /** The saved machine. */
+  readonly saved: SavedMachine;
+}
+
+/** A clone that is of no use: what it was made of may be damaged. A machine that boots may be. */
+export class BadClone extends SandboxError {
+  /**
+   * Wraps what was noticed.
+   *
+   * @param cause What went wrong.
+   */
+  constructor(cause: unknown) {
+    const { code, message } = SandboxError.from(cause);
+    super(code, message, { cause });
+  }
 }
 
 /** A machine that was started. */
@@ -88,7 +107,8 @@ export class Machines {
    *
    * @param request What is needed.
    * @param signal Aborted when the caller gave up.
-   * @throws {SandboxError} When none can be had; then nothing is left.
+   * @throws {SandboxError} When none can be had; then nothing is left. {@link BadClone} where the file
+   *   server of its shared tree has ended with a clone: a machine that boots needs another one.
    */
   async get(
     request: MachineRequest,
@@ -97,7 +117,7 @@ export class Machines {
     const { spec, template } = request.machine;
     if (template && this.#options.hypervisor.clone !== undefined) {
       const ready = await this.#fromPool(request, signal);
-      if (ready !== undefined) return { ...ready, origin: "pool" };
+      if (ready !== undefined) return ready;
       const saved = await this.#saved(spec, signal);
       const clone = saved && await this.#clone(saved, request, signal);
       if (clone !== undefined) return { ...clone, origin: "clone", saved };
@@ -123,17 +143,18 @@ export class Machines {
   async #fromPool(
     { machine, cgroup }: MachineRequest,
     signal: AbortSignal,
-  ): Promise<PlacedMachine | undefined> {
+  ): Promise<StartedMachine | undefined> {
     const { ready, places, log, joinCgroup } = this.#options;
     const taken = machine.spec.sharedTree ? undefined : ready?.take(machine.spec);
     if (taken === undefined) return undefined;
+    const place = { ...taken.place, cgroup };
     try {
       const joined = cgroup === "" ? undefined : joinCgroup(cgroup, taken.machine.pid);
       await Promise.all([joined, taken.machine.resume(signal)]);
-      return taken;
+      return { ...taken, place, origin: "pool" };
     } catch (error) {
       await taken.machine.stop();
-      await places.free(taken.place);
+      await places.free(place);
       throwIfAborted(signal, "cannot start a machine");
       log.warn("a machine that was kept ready cannot be used", { error: SandboxError.from(error) });
       return undefined;
@@ -168,6 +189,7 @@ export class Machines {
       throwIfAborted(signal, "cannot start a machine");
       log.warn("a template cannot be cloned: booting instead", { error: SandboxError.from(error) });
       this.#options.saved?.reject(saved);
+      if (request.sharedTreeSocket !== undefined) throw new BadClone(error);
       return undefined;
     }
     await places.free(place);

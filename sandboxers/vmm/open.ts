@@ -23,7 +23,7 @@ import { machineFor } from "./config/machine.ts";
 import { ContainerFilesOpener } from "./container_files.ts";
 import { VmmDriver } from "./driver.ts";
 import { type AgentConnect, GuestStarter } from "./guest_starter.ts";
-import type { Machine, MachineSpec } from "./hypervisor.ts";
+import type { Machine, MachinePlace, MachineSpec } from "./hypervisor.ts";
 import { Machines } from "./machines.ts";
 import { MachinePlaces } from "./places.ts";
 import { machineLayout } from "./qemu/layout.ts";
@@ -82,6 +82,8 @@ interface Base extends VmmOptions {
   readonly shared: string;
   readonly facts: HostFacts;
   readonly places: MachinePlaces;
+  /** Notes of all machines, also of those that are just being started. */
+  readonly running: MachineLedger;
 }
 
 /**
@@ -93,7 +95,9 @@ interface Base extends VmmOptions {
  */
 export async function openVmm(options: VmmOptions): Promise<Vmm> {
   const { config, directory, taskListen, embedded, log } = options;
-  await Deno.mkdir(directory, { recursive: true, mode: 0o711 });
+  await Deno.mkdir(directory, { recursive: true });
+  // VMMs run as users of their own, and have their directories below.
+  await Deno.chmod(directory, 0o711);
   const launcher = new Launcher();
   const firstUser = config.hypervisor.runAs === "root" ? undefined : config.hypervisor.runAs;
   const base: Base = {
@@ -102,7 +106,12 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
     gate: embedded ?? new Gate(`${directory}/gate.sock`),
     shared: embedded?.sharedDirectory ?? directory,
     facts: await launcher.facts(),
-    places: new MachinePlaces({ directory: `${directory}/machines`, firstUser }),
+    places: new MachinePlaces({
+      directory: `${directory}/machines`,
+      firstUser,
+      removeCgroup: (cgroup) => removeCgroup(launcher, cgroup, log),
+    }),
+    running: new MachineLedger(`${directory}/running`, log),
   };
   const tscKhz = once(() => measureTscKhz(launcher));
   const hypervisor = newQemu(base, tscKhz);
@@ -137,7 +146,9 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
     taskSocket: relay?.socket,
     hold: () => pool?.hold(),
     recovered: async (inUse) => {
-      await ledger.recover(hypervisor, inUse, (place) => base.places.free(place));
+      const free = (place: MachinePlace) => base.places.free(place);
+      await ledger.recover(hypervisor, inUse, free);
+      await base.running.recover(hypervisor, inUse, free, { keepInUse: true });
       await base.places.sweep(inUse);
       await images.sweep();
       await holder?.tookOver();
@@ -185,8 +196,17 @@ function once<T>(effect: () => Promise<T>): () => Promise<T> {
   return () => made ??= effect();
 }
 
+/** Removes a cgroup of a machine; one that is left is the business of whoever made those above it. */
+async function removeCgroup(launcher: Launcher, cgroup: string, log: Log): Promise<void> {
+  try {
+    await launcher.removeCgroup(cgroup);
+  } catch (error) {
+    log.warn("cannot remove a cgroup", { cgroup, error: SandboxError.from(error) });
+  }
+}
+
 function newQemu(
-  { config, directory, embedded, launcher, gate, log }: Base,
+  { config, directory, embedded, launcher, gate, running, log }: Base,
   tscKhz: () => Promise<number>,
 ): Qemu {
   return new Qemu({
@@ -195,6 +215,7 @@ function newQemu(
     connect: gate.connect,
     directory,
     tscKhz,
+    notes: running,
     log,
   });
 }
@@ -272,6 +293,7 @@ function newStarter(
       return await serveTree(base, tree, `${directory}/trees/${name}.sock`, signal);
     },
     adoptTree: (record) => VirtiofsServer.adopt(launcher, record),
+    readyMs: config.hypervisor.readyTimeoutInS * 1000,
     hostResolvConf: () => Deno.readTextFile("/etc/resolv.conf").catch(() => ""),
     log,
   });

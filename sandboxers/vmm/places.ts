@@ -17,19 +17,23 @@ export interface PlacesOptions {
   readonly directory: string;
   /** The first user id of VMMs, and the group of all; undefined for this process's own user. */
   readonly firstUser: number | undefined;
+  /** Removes a cgroup that a machine was in, where it is empty; must not throw. */
+  readonly removeCgroup?: (cgroup: string) => Promise<void>;
 }
 
 /** Hands places out. */
 export class MachinePlaces {
   readonly #directory: string;
   readonly #firstUser: number | undefined;
+  readonly #removeCgroup: (cgroup: string) => Promise<void>;
   readonly #used = new Set<number>();
   #last = 0;
 
   /** Makes nothing yet. */
-  constructor({ directory, firstUser }: PlacesOptions) {
+  constructor({ directory, firstUser, removeCgroup }: PlacesOptions) {
     this.#directory = directory;
     this.#firstUser = firstUser;
+    this.#removeCgroup = removeCgroup ?? (() => Promise.resolve());
   }
 
   /** The group that all VMMs are in; undefined where they run as this process's own user. */
@@ -67,8 +71,9 @@ export class MachinePlaces {
 
   /** Takes a place back, once its machine has ended. May be called more than once. */
   async free(place: MachinePlace): Promise<void> {
-    if (place.user !== undefined) this.#used.delete(place.user.uid);
+    if (place.cgroup !== "") await this.#removeCgroup(place.cgroup);
     await remove(place.directory);
+    if (place.user !== undefined) this.#used.delete(place.user.uid);
   }
 
   /**

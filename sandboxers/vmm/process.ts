@@ -26,6 +26,7 @@ export class VmProcess implements ProcessHandle {
   readonly #streams: ProcessStreams;
   readonly #exit = Promise.withResolvers<Exit>();
   #over = false;
+  #settled = false;
 
   /**
    * Describes a process that is about to be started, or runs already.
@@ -91,12 +92,19 @@ export class VmProcess implements ProcessHandle {
   }
 
   /**
-   * Takes note of the end of its guest; later calls do nothing.
+   * Takes note of the end of its guest; later calls do nothing. Where it has ended before, that
+   * counts, and what has come of its output.
    *
    * @param exit How the guest ended.
    */
   async lost(exit: Exit): Promise<void> {
-    if (this.#over) return;
+    if (this.#settled) return;
+    if (this.#over) {
+      await this.#streams.finished("killed");
+      this.#streams[Symbol.dispose]();
+      await this.#exit.promise;
+      return;
+    }
     this.#over = true;
     await this.#streams.finished("killed");
     const { at, message = "the pod was stopped" } = exit;
@@ -104,6 +112,7 @@ export class VmProcess implements ProcessHandle {
   }
 
   #settle(exit: Exit): void {
+    this.#settled = true;
     this.#streams[Symbol.dispose]();
     this.#exit.resolve(exit);
   }

@@ -201,6 +201,8 @@ function pause(ms: number): Promise<void> {
 
 function openOutput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSink {
   switch (spec.kind) {
+    case "null":
+      return new NoSink();
     case "path":
       return openSink(spec.path, what, keeper);
     case "writable":
@@ -214,6 +216,8 @@ function openOutput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSi
 
 function openInput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSource {
   switch (spec.kind) {
+    case "null":
+      return new NoSource();
     case "path":
       return openSource(spec.path, what, keeper);
     case "readable":

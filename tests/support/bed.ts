@@ -11,6 +11,7 @@ import { run } from "./command.ts";
 import { Containerd } from "./containerd.ts";
 import { PAUSE_IMAGE } from "./containerd_config.ts";
 import { Cri } from "./cri.ts";
+import { killLeftProcesses } from "./left_processes.ts";
 import { fileSystemType, mountsBelow } from "./mount_table.ts";
 import { busyboxImage } from "./oci_image.ts";
 import {
@@ -43,6 +44,9 @@ export interface BedOptions {
   /** Whether containerd starts before the sandboxers instead of after them. Default false. */
   readonly containerdFirst?: boolean;
 }
+
+/** How long processes that outlive a sandboxer may take to end after it, in milliseconds. */
+const LEAVE_MS = 3_000;
 
 /** A running test bed. */
 export class Bed implements AsyncDisposable {
@@ -138,6 +142,8 @@ export class Bed implements AsyncDisposable {
     await this.#containerd?.process.stop();
     for (const sandboxer of this.#sandboxers) await sandboxer[Symbol.asyncDispose]();
     await this.#containerd?.[Symbol.asyncDispose]();
+    const states = this.#sandboxers.map(({ paths }) => paths.stateDirectory);
+    const survivors = await killLeftProcesses(this.directory, states, LEAVE_MS);
     await removeCgroup(this.#cgroup);
     for (const target of this.#runDirectories) {
       await run(["umount", "-l", target], { check: false });
@@ -147,6 +153,10 @@ export class Bed implements AsyncDisposable {
       throw new Error(`Cannot remove ${this.directory}: still mounted: ${JSON.stringify(left)}`);
     }
     await Deno.remove(this.directory, { recursive: true });
+    if (survivors.length > 0) {
+      const commands = survivors.map(({ command }) => command.slice(0, 300));
+      throw new Error(`Processes of the bed had to be killed: ${commands.join("\n")}`);
+    }
   }
 
   /** The cgroup that holds those of the pods. */

@@ -43,6 +43,8 @@ export interface PodOptions {
   readonly handler: string;
   /** `host` for the host's network; `pod` for an address of its own. Default: {@link Cri.network}. */
   readonly network?: "host" | "pod";
+  /** Whether its containers may be privileged. Default false. */
+  readonly privileged?: boolean;
   /** Whose process ids its containers see: each its own, or those of the pod. Default `container`. */
   readonly processIds?: "container" | "pod";
   /** Labels of the pod. */
@@ -113,6 +115,8 @@ export interface SecurityOptions {
   readonly maskedPaths?: readonly string[];
   /** Whether its processes cannot gain rights by set-user-id programs. */
   readonly noNewPrivileges?: boolean;
+  /** Whether it may do everything. */
+  readonly privileged?: boolean;
 }
 
 /** How long calls that start or stop something may take, in milliseconds. */
@@ -483,6 +487,7 @@ function podConfig(
       cgroupParent,
       ...options.resources === undefined ? {} : { resources: options.resources },
       securityContext: {
+        privileged: options.privileged ?? false,
         namespaceOptions: {
           network,
           pid: options.processIds === "pod" ? NamespaceMode.POD : NamespaceMode.CONTAINER,
@@ -530,6 +535,7 @@ function securityContext(
   return {
     readonlyRootfs,
     noNewPrivs: security.noNewPrivileges ?? false,
+    privileged: security.privileged ?? false,
     maskedPaths: [...security.maskedPaths ?? []],
     capabilities: {
       addCapabilities: [...addCapabilities],

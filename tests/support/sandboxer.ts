@@ -89,6 +89,8 @@ export interface SandboxerProgram {
   readonly denoFlags?: readonly string[];
   /** More flags of the sandboxer itself, such as `--engine-mode=interpreter`. */
   readonly flags?: readonly string[];
+  /** For a vmm sandboxer: more of its vmm.toml, any table but `[storage]`. */
+  readonly config?: string;
 }
 
 /**
@@ -114,6 +116,7 @@ export function sandboxerProgram(kind: string): SandboxerProgram {
 export class SandboxerProcess implements AsyncDisposable {
   /** The process; it can be killed through it. */
   readonly process: ManagedProcess;
+  readonly #config: string;
 
   /**
    * Describes a sandboxer; {@link SandboxerProcess.start} starts it.
@@ -123,6 +126,7 @@ export class SandboxerProcess implements AsyncDisposable {
    * @param logLevel How much it logs.
    */
   constructor(program: SandboxerProgram, readonly paths: SandboxerPaths, logLevel: LogLevel) {
+    this.#config = program.config ?? "";
     this.process = new ManagedProcess({
       name: paths.name,
       command: [Deno.execPath(), ...denoArguments(program, paths, logLevel)],
@@ -134,7 +138,7 @@ export class SandboxerProcess implements AsyncDisposable {
   /** Starts it and waits until both its sockets take connections. */
   async start(): Promise<void> {
     await Deno.mkdir(this.paths.runDirectory, { recursive: true });
-    if (this.paths.kind === "vmm") await writeVmmConfig(this.paths);
+    if (this.paths.kind === "vmm") await writeVmmConfig(this.paths, this.#config);
     await this.process.start();
     const { name, socketPath, taskSocketPath } = this.paths;
     await waitFor(`${name} to listen`, async () => {
@@ -159,9 +163,13 @@ export class SandboxerProcess implements AsyncDisposable {
 }
 
 /** A vmm sandboxer has its image cache in the bed. */
-async function writeVmmConfig({ configPath, cacheDirectory }: SandboxerPaths): Promise<void> {
+async function writeVmmConfig(
+  { configPath, cacheDirectory }: SandboxerPaths,
+  more: string,
+): Promise<void> {
   if (await Deno.stat(configPath).then(() => true, () => false)) return;
-  await Deno.writeTextFile(configPath, `[storage]\ncache_directory = "${cacheDirectory}/images"\n`);
+  const storage = `[storage]\ncache_directory = "${cacheDirectory}/images"\n`;
+  await Deno.writeTextFile(configPath, `${storage}${more}`);
 }
 
 /** Whether somebody listens at a socket. */

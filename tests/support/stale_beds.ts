@@ -5,6 +5,7 @@
  */
 
 import { removeCgroup } from "./cgroups.ts";
+import { killLeftProcesses } from "./left_processes.ts";
 import { unmountBelow } from "./mount_table.ts";
 import { bedNetworkName, removeNetwork } from "./network.ts";
 import { identify, runningPid } from "./process_identity.ts";
@@ -47,8 +48,17 @@ async function removeBed(directory: string): Promise<void> {
     if (pid !== undefined) Deno.kill(pid, "SIGKILL");
   }
   await killShims(`${directory}/containerd.sock`, `${directory}/state`);
+  // Microvms outlive their sandboxer.
+  await killLeftProcesses(directory, await stateDirectories(directory), 0);
   await removeNetwork(bedNetworkName(directory));
   await unmountBelow(directory);
   await removeCgroup(`/${directory.split("/").at(-1)}`);
   await Deno.remove(directory, { recursive: true });
+}
+
+/** The state directories of a bed's sandboxers, whichever there were. */
+async function stateDirectories(directory: string): Promise<string[]> {
+  const parent = `${directory}/quasaur`;
+  const entries = await Array.fromAsync(Deno.readDir(parent)).catch(() => []);
+  return entries.filter(({ isDirectory }) => isDirectory).map(({ name }) => `${parent}/${name}`);
 }

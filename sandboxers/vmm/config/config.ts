@@ -72,6 +72,8 @@ export interface HypervisorSection {
   readonly blockDeviceDriver: "virtio-blk";
   /** Whether the guest's console is kept and the agent has a console for debugging. */
   readonly debug: boolean;
+  /** How long a guest may take from its start until its agent answers, in seconds. */
+  readonly readyTimeoutInS: number;
   /** The first of the user ids that VMMs run as; `root` for the sandboxer's own. */
   readonly runAs: number | "root";
   /** Of the file server for shared trees. */

@@ -118,6 +118,12 @@ const hypervisor: Section<HypervisorSection> = section("The machines.", {
     false,
     "Keep what the guest's console says in the file console.log of the pod's directory.",
   ),
+  readyTimeoutInS: setting(
+    integer(1, 3600, "s"),
+    60,
+    "How long a guest may take from its start until its agent answers; a pod whose guest takes longer",
+    "cannot be started. A guest that is emulated on a busy host is slow.",
+  ),
   runAs: setting(
     numberOr(integer(1, 4_294_000_000), choice(["root"])),
     RUN_AS_BASE,

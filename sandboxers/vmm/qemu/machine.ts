@@ -154,7 +154,11 @@ export class QemuMachine implements Machine {
 
   /** See {@link Machine.stop}. */
   stop(): Promise<void> {
-    return this.#stopping ??= this.#stop();
+    return this.#stopping ??= this.#stop().catch((error: unknown) => {
+      // The next call tries again.
+      this.#stopping = undefined;
+      throw error;
+    });
   }
 
   /** See {@link Machine.release}. */

@@ -12,6 +12,7 @@ import { type Log, noLog } from "../../log.ts";
 import type {
   CloneOptions,
   Hypervisor,
+  Machine,
   MachinePlace,
   MachineSpec,
   SavedMachine,
@@ -22,16 +23,25 @@ import {
   MACHINE_FILES,
   type MachineStart,
   qemuArguments,
+  slotNames,
 } from "./command_line.ts";
 import { QemuMachine, removeMachineFiles } from "./machine.ts";
 import { copySparsely } from "./memory_copy.ts";
 import { identityOf, logTail, removeFile } from "./own_files.ts";
 import { QmpClient } from "./qmp.ts";
 import type { QmpEvent } from "./qmp_events.ts";
-import { type MachineRecord, type MemoryFile, readRecord } from "./record.ts";
-import { readManifest, savedFile, type SavedManifest } from "./saved.ts";
+import { type MachineRecord, type MemoryFile, readRecord, writeRecord } from "./record.ts";
+import { findSaved, readManifest, savedFile, type SavedManifest } from "./saved.ts";
 import { confinedVmms, type VmmLauncher, type VmmProcess } from "./vmm_launcher.ts";
 import { missingProgram, qemuVersion } from "./version.ts";
+
+/** Who takes note of machines, so that those of a process that was killed can be found. */
+export interface MachineNotes {
+  /** Takes note of one. Where that fails it is not started. */
+  add(place: MachinePlace, machine: Pick<Machine, "record">): Promise<void>;
+  /** Forgets one. Does nothing where there is no note, and never throws. */
+  remove(place: MachinePlace): Promise<void>;
+}
 
 /** Options of {@link Qemu}. */
 export interface QemuOptions {
@@ -45,6 +55,8 @@ export interface QemuOptions {
   readonly directory: string;
   /** Measures the host's time stamp counter in kHz; asked only for `microvm` without KVM. */
   readonly tscKhz: () => Promise<number>;
+  /** Takes note of every machine, from when its process is there until that has ended. */
+  readonly notes?: MachineNotes;
   /** Where notes go. Default: nowhere. */
   readonly log?: Log;
   /** How long QEMU may take until it answers, in milliseconds. Default 20 s. */
@@ -53,6 +65,8 @@ export interface QemuOptions {
   readonly commandTimeoutMs?: number;
 }
 
+/** How long reading a whole memory may take, in milliseconds: as long as writing it may. */
+const WHOLE_LOAD_MS = 120_000;
 /** How often a new VMM is looked at, in milliseconds. */
 const LOOK_MS = 2;
 /** How long an adopted VMM may take to greet, in milliseconds: another may still be connected. */
@@ -142,13 +156,19 @@ export class Qemu implements Hypervisor {
         state: savedFile(saved.directory, "state"),
         whole: manifest.whole,
         paused: hold,
-        plugged: manifest.plugged,
+        plugged: manifest.plugged.map((disk) => ({
+          ...disk,
+          path: options.images?.get(disk.serial) ?? disk.path,
+        })),
       };
       const { balloon } = manifest;
       const machine = await this.#begin(action, { spec, place, memory, balloon, start, signal });
       try {
-        const status = await this.#loaded(machine, signal);
-        for (const { slot, path } of manifest.slots) await machine.disks.restore(slot, path);
+        const status = await this.#loaded(machine, manifest.whole, signal);
+        for (const { slot, path } of manifest.slots) {
+          const image = options.images?.get(slotNames(slot).name) ?? path;
+          await machine.disks.restore(slot, image);
+        }
         if (!options.paused && (hold || status !== "running")) await machine.resume(signal);
         return machine;
       } catch (thrown) {
@@ -158,6 +178,11 @@ export class Qemu implements Hypervisor {
         throw startError(action, thrown, end, await this.#said(place));
       }
     });
+  }
+
+  /** See {@link Hypervisor.saved}. */
+  async saved(directory: string): Promise<SavedMachine> {
+    return await findSaved(directory, await this.version());
   }
 
   /** See {@link Hypervisor.adopt}. */
@@ -260,7 +285,9 @@ export class Qemu implements Hypervisor {
     const events = new EventRelay();
     const file = memory.kind === "file" ? await memoryFile(memory.path) : undefined;
     const known = { process: process.identity, spec, place, memory: file, balloon };
+    const { notes } = this.#options;
     try {
+      await notes?.add(place, { record: writeRecord(known) });
       const path = `${place.directory}/${MACHINE_FILES.qmp}`;
       const qmp = await this.#firstControl(path, process, events, signal);
       const plugged = start.kind === "load" ? start.plugged : [];
@@ -268,6 +295,7 @@ export class Qemu implements Hypervisor {
     } catch (thrown) {
       const end = await process.waitForEnd(signal.aborted ? 0 : EARLY_END_MS);
       await process.kill();
+      await notes?.remove(place);
       if (signal.aborted) throw abortError(signal, action);
       throw startError(action, thrown, end, await this.#said(place));
     }
@@ -284,6 +312,7 @@ export class Qemu implements Hypervisor {
     const version = () => this.version();
     const machine = new QemuMachine({ known, version, process, qmp, plugged, log });
     events.to((event) => machine.handle(event));
+    void machine.exited.then(() => this.#options.notes?.remove(known.place));
     return machine;
   }
 
@@ -328,8 +357,8 @@ export class Qemu implements Hypervisor {
   }
 
   /** Waits until a clone has its state. */
-  async #loaded(machine: QemuMachine, signal: AbortSignal): Promise<string> {
-    const timeoutMs = this.#options.startTimeoutMs ?? 20_000;
+  async #loaded(machine: QemuMachine, whole: boolean, signal: AbortSignal): Promise<string> {
+    const timeoutMs = whole ? WHOLE_LOAD_MS : this.#options.startTimeoutMs ?? 20_000;
     for (const end = Date.now() + timeoutMs;;) {
       throwIfAborted(signal, "cannot load it");
       const status = await machine.look();

@@ -12,6 +12,7 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Disks } from "./disks.ts";
 import { hasGrown } from "./growth.ts";
+import { machineLayout } from "./layout.ts";
 import { copySparsely } from "./memory_copy.ts";
 import { openOwnFile, removeFile } from "./own_files.ts";
 import type { QmpClient } from "./qmp.ts";
@@ -55,6 +56,7 @@ export async function saveMachine(input: SaveInput): Promise<void> {
     await writeState(input);
     const manifest = {
       version: input.version,
+      layout: machineLayout(),
       spec: known.spec,
       whole: known.memory === undefined,
       balloon: known.balloon,
@@ -121,7 +123,8 @@ async function writeState({ known, qmp, directory }: SaveInput): Promise<void> {
     const { status, error } = await qmp.execute("query-migrate", {});
     if (status === "completed") return;
     if (status === "failed" || status === "cancelled") {
-      throw new SandboxError("Internal", `QEMU says: ${error === "" ? status : error}`);
+      const code = /No space left|Disk quota/i.test(error) ? "ResourceExhausted" : "Internal";
+      throw new SandboxError(code, `QEMU says: ${error === "" ? status : error}`);
     }
     if (Date.now() > end) {
       await qmp.execute("migrate_cancel", {}).catch(() => undefined);

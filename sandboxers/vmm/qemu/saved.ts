@@ -8,6 +8,7 @@ import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json } from "../../lifecycle/spec.ts";
 import type { MachineSpec, SavedMachine } from "../hypervisor.ts";
 import type { PluggedDisk } from "./command_line.ts";
+import { machineLayout } from "./layout.ts";
 import { Members, readSpec } from "./record.ts";
 
 /** Files of a saved machine in its directory. */
@@ -24,6 +25,8 @@ export const SAVED_FILES = {
 export interface SavedManifest {
   /** The QEMU that saved it: no other reads it for sure. */
   readonly version: string;
+  /** How this program builds machines; see {@link machineLayout}. */
+  readonly layout: string;
   /** What the machine was made of. */
   readonly spec: MachineSpec;
   /** Whether the state has the memory too. */
@@ -61,24 +64,52 @@ export async function readManifest(
   saved: SavedMachine,
   version: string,
 ): Promise<SavedManifest> {
-  const path = savedFile(saved.directory, "manifest");
-  try {
-    const { size } = await Deno.stat(path);
-    if (size > MANIFEST_BYTES_MAX) throw new Error(`it has ${size} bytes`);
-    const manifest = parse(await Deno.readTextFile(path));
-    if (manifest.version !== version) {
-      throw new Error(`QEMU ${manifest.version} saved it, and this is ${version}`);
-    }
+  return await readAny(saved.directory, (manifest) => {
+    checkVersion(manifest, version);
     // QEMU itself does not notice every device that is missing or too many.
     if (JSON.stringify(manifest.spec) !== JSON.stringify(ordered(saved.spec))) {
       throw new Error("it was made of something else");
     }
-    await checkFiles(saved, manifest);
+  });
+}
+
+/**
+ * Finds a saved machine by its directory.
+ *
+ * @param directory The directory.
+ * @param version The version of the QEMU that is to load it.
+ * @throws {SandboxError} `FailedPrecondition` where it is not whole, or does not fit.
+ */
+export async function findSaved(directory: string, version: string): Promise<SavedMachine> {
+  const { spec } = await readAny(directory, (manifest) => {
+    checkVersion(manifest, version);
+    if (manifest.layout === machineLayout()) return;
+    throw new Error("another version of this program saved it, with other devices");
+  });
+  return { directory, spec };
+}
+
+function checkVersion(manifest: SavedManifest, version: string): void {
+  if (manifest.version === version) return;
+  throw new Error(`QEMU ${manifest.version} saved it, and this is ${version}`);
+}
+
+async function readAny(
+  directory: string,
+  check: (manifest: SavedManifest) => void,
+): Promise<SavedManifest> {
+  const path = savedFile(directory, "manifest");
+  try {
+    const { size } = await Deno.stat(path);
+    if (size > MANIFEST_BYTES_MAX) throw new Error(`it has ${size} bytes`);
+    const manifest = parse(await Deno.readTextFile(path));
+    check(manifest);
+    await checkFiles({ directory, spec: manifest.spec }, manifest);
     return manifest;
   } catch (thrown) {
     throw new SandboxError(
       "FailedPrecondition",
-      `cannot use the saved machine in "${saved.directory}": ${messageOf(thrown)}`,
+      `cannot use the saved machine in "${directory}": ${messageOf(thrown)}`,
       { cause: thrown },
     );
   }
@@ -101,6 +132,7 @@ function parse(text: string): SavedManifest {
   const root = new Members(value, "manifest");
   return {
     version: root.text("version"),
+    layout: root.optionalText("layout") ?? "",
     spec: readSpec(root.object("spec")),
     whole: root.flag("whole"),
     balloon: root.flag("balloon"),

@@ -15,6 +15,7 @@ import { buildErofs, IMAGE_VERSION, type ImageCompression } from "./erofs_builde
 import { type HeldImage, IMAGE_SUFFIX, ImageCache } from "./image_cache.ts";
 import { type ImageFormat, imageFormat } from "./image_format.ts";
 import { hashOf } from "./key.ts";
+import { linkOrCopy } from "./link_or_copy.ts";
 import { once } from "./once.ts";
 import { checkLinuxRootfs } from "./linux_rootfs.ts";
 import { contentKey, overlayLayers } from "./overlay_layers.ts";
@@ -121,6 +122,11 @@ export class RootfsImages {
     return this.#cache.bytes;
   }
 
+  /** Whether an image is one of these, and not a file that was given as an image. */
+  owns(path: string): boolean {
+    return path.startsWith(`${this.#options.directory}/`);
+  }
+
   /**
    * The image of a container's root file system, which is in place.
    *
@@ -151,10 +157,35 @@ export class RootfsImages {
       const held = key === undefined
         ? await this.#buildOwn(spec.id, build, signal)
         : await this.#cache.acquire(key, build, signal);
-      return await this.#handOut(spec.id, held, key ?? null, reader);
+      const kept = { container: spec.id, format: "erofs", key: key ?? null } as const;
+      return await this.#handOut(kept, held, reader);
     } catch (error) {
       throw SandboxError.from(error, action);
     }
+  }
+
+  /**
+   * Takes an image that is there already, such as that of a snapshot, as the container's own.
+   *
+   * @param container The container.
+   * @param source The image; what becomes of it later does not matter.
+   * @param reader The VMM's user; undefined where it is this process's own.
+   * @param signal Aborted when the caller gave up.
+   * @throws {SandboxError} `NotFound` where it is not there; `InvalidArgument` where it is none;
+   *   `ResourceExhausted` where the disk is full.
+   */
+  async take(
+    container: string,
+    source: string,
+    reader: ImageReader | undefined,
+    signal: AbortSignal,
+  ): Promise<RootfsImage> {
+    checkId("container id", container);
+    const format = await imageFormat(source);
+    const path = this.#ownPath(container);
+    await linkOrCopy(source, path, signal);
+    const held = { path, release: () => remove(path) };
+    return await this.#handOut({ container, format, key: null }, held, reader);
   }
 
   /**
@@ -285,24 +316,23 @@ export class RootfsImages {
 
   /** Makes an image reachable for its reader. */
   async #handOut(
-    container: string,
+    kept: Pick<ImageRecord, "container" | "format" | "key">,
     held: HeldImage,
-    key: string | null,
     reader: ImageReader | undefined,
   ): Promise<RootfsImage> {
     try {
       if (reader === undefined) {
         const path = held.path;
-        return this.#image({ container, format: "erofs", path, key, reader: null }, held);
+        return this.#image({ ...kept, path, reader: null }, held);
       }
       const directory = this.#readerDirectory(reader.uid);
-      const path = `${directory}/${container}${IMAGE_SUFFIX}`;
+      const path = `${directory}/${kept.container}${IMAGE_SUFFIX}`;
       await Deno.mkdir(directory, { recursive: true, mode: 0o500 });
       await Deno.chown(directory, reader.uid, reader.gid);
       await Deno.chown(held.path, null, reader.gid);
       await remove(path);
       await Deno.link(held.path, path);
-      return this.#image({ container, format: "erofs", path, key, reader: reader.uid }, held);
+      return this.#image({ ...kept, path, reader: reader.uid }, held);
     } catch (error) {
       await held.release().catch(() => {});
       throw error;

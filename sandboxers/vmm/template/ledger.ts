@@ -34,9 +34,9 @@ export class MachineLedger {
    *
    * @throws {SandboxError} `ResourceExhausted` where the disk is full.
    */
-  async add(place: MachinePlace, machine: Machine): Promise<void> {
-    const { id, directory, user } = place;
-    const note = { id, directory, user: user ?? null, machine: machine.record };
+  async add(place: MachinePlace, machine: Pick<Machine, "record">): Promise<void> {
+    const { id, directory, user, cgroup } = place;
+    const note = { id, directory, user: user ?? null, cgroup, machine: machine.record };
     try {
       await Deno.mkdir(this.#directory, { recursive: true, mode: 0o700 });
       await Deno.writeTextFile(this.#path(id), JSON.stringify(note), { mode: 0o600 });
@@ -63,14 +63,18 @@ export class MachineLedger {
    * @param hypervisor Finds and ends them.
    * @param inUse The directories of machines that belong to pods by now: these go on.
    * @param free Takes a machine's place back.
+   * @param options Whether those in use stay noted (default: they are forgotten).
    */
   async recover(
     hypervisor: Hypervisor,
     inUse: ReadonlySet<string>,
     free: (place: MachinePlace) => Promise<void>,
+    { keepInUse = false }: { readonly keepInUse?: boolean } = {},
   ): Promise<void> {
     for (const { place, machine } of await this.#notes()) {
-      if (!inUse.has(place.directory)) {
+      const isInUse = inUse.has(place.directory);
+      if (isInUse && keepInUse) continue;
+      if (!isInUse) {
         try {
           await (await hypervisor.adopt(machine))?.stop();
           await free(place);
@@ -130,7 +134,7 @@ function readNote(text: string, id: string): { place: MachinePlace; machine: Jso
       id,
       directory,
       user: typeof uid === "number" && typeof gid === "number" ? { uid, gid } : undefined,
-      cgroup: "",
+      cgroup: typeof value.cgroup === "string" ? value.cgroup : "",
       sharedTreeSocket: undefined,
     },
     machine,

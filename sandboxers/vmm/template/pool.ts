@@ -9,7 +9,7 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Log } from "../../log.ts";
 import type { Hypervisor, MachineSpec, SavedMachine } from "../hypervisor.ts";
-import type { PlacedMachine, ReadyMachines, SavedMachines } from "../machines.ts";
+import type { ReadyMachine, ReadyMachines, SavedMachines } from "../machines.ts";
 import type { MachinePlaces } from "../places.ts";
 import { specText } from "./key.ts";
 import type { MachineLedger } from "./ledger.ts";
@@ -39,8 +39,7 @@ export interface PoolOptions {
 }
 
 /** A machine that is ready. */
-interface Ready extends PlacedMachine {
-  readonly saved: SavedMachine;
+interface Ready extends ReadyMachine {
   readonly madeAt: number;
 }
 
@@ -107,7 +106,7 @@ export class Pool implements ReadyMachines {
    * @param spec The machine.
    * @returns A paused machine and its place; undefined where none is ready.
    */
-  take(spec: MachineSpec): PlacedMachine | undefined {
+  take(spec: MachineSpec): ReadyMachine | undefined {
     if (this.#closing.signal.aborted || this.#options.size === 0 || spec.sharedTree) {
       return undefined;
     }
@@ -115,7 +114,7 @@ export class Pool implements ReadyMachines {
     const ready = kind.ready.shift();
     this.#wake();
     if (ready === undefined) return undefined;
-    return { machine: ready.machine, place: ready.place };
+    return { machine: ready.machine, place: ready.place, saved: ready.saved };
   }
 
   /**

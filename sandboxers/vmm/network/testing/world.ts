@@ -103,6 +103,7 @@ export class World implements AsyncDisposable {
     return machine;
   }
 
+  /** Takes all of it away. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const machine of this.#machines) {
       machine.kill("SIGKILL");
