@@ -23,6 +23,16 @@
  * console.log(new TextDecoder().decode((await container.output()).stdout));
  * ```
  *
+ * A machine that runs can be saved with its memory, and forked: what runs in it goes on in each of
+ * them.
+ *
+ * ```ts ignore
+ * await sandbox.snapshot("/var/lib/warm");
+ * await using other = await sandboxer.restore("/var/lib/warm");
+ * const server = other.containers.get(container.id);
+ * await using third = await other.fork();
+ * ```
+ *
  * Whatever fails throws a {@link SandboxError}, whose code says what kind of failure it is.
  *
  * @module

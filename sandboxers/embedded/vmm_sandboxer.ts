@@ -74,10 +74,11 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
     const path = resolve(directory);
     const record = await readSnapshotRecord(path);
     const ids = new Map(record.containers.map((container) => [container.id, newId("container")]));
-    using _ = this.#snapshots.startFrom(id, { directory: path, record, ids });
+    const spec = snapshotSandboxSpec(id, record);
+    this.#snapshots.startFrom(spec, { directory: path, record, ids });
     const containers = new Map<string, EmbeddedVmmContainer>();
     const sandbox = await this.#sandboxes.start(
-      snapshotSandboxSpec(id, record),
+      spec,
       (lifecycle, onDisposed) =>
         new EmbeddedVmmSandbox(this.#portsOf(lifecycle), id, onDisposed, containers),
       signal,

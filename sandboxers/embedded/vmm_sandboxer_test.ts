@@ -261,3 +261,14 @@ Deno.test("a sandboxer that was disposed of takes nothing on", async () => {
     code: "FailedPrecondition",
   });
 });
+
+Deno.test("a driver without snapshots says so", async () => {
+  await using bench = new Bench();
+  const sandbox = await bench.sandboxer.createSandbox();
+  await assert.rejects(sandbox.snapshot("/nowhere/snapshot"), { code: "Unimplemented" });
+  await assert.rejects(sandbox.fork(), { code: "Unimplemented" });
+  await assert.rejects(bench.sandboxer.restore("/nowhere/snapshot"), {
+    code: "NotFound",
+    message: /^cannot use the snapshot in "\/nowhere\/snapshot": it has no sandbox\.json/,
+  });
+});

@@ -19,8 +19,8 @@ const SNAPSHOT_MS = 600_000;
 export interface VmmSnapshots {
   /** Takes a snapshot of a sandbox; see {@link VmmDriver.snapshot}. */
   snapshot(id: string, directory: string, signal: AbortSignal | undefined): Promise<void>;
-  /** Has the next start of a sandbox be one of a snapshot; see {@link VmmDriver.startFrom}. */
-  startFrom(id: string, request: SnapshotRequest): Disposable;
+  /** Has the start of a sandbox be one of a snapshot; see {@link VmmDriver.startFrom}. */
+  startFrom(spec: SandboxSpec, request: SnapshotRequest): void;
   /** A place for a snapshot that is used at once; disposing of it removes what is there. */
   temporary(): Promise<TemporarySnapshot>;
 }
@@ -57,7 +57,7 @@ export function vmmSnapshots(driver: VmmDriver, directory: string): VmmSnapshots
       const end = signal === undefined ? late : AbortSignal.any([signal, late]);
       await driver.snapshot(id, to, end);
     },
-    startFrom: (id, request) => driver.startFrom(id, request),
+    startFrom: (spec, request) => driver.startFrom(spec, request),
     temporary: async () => {
       const parent = `${directory}/forks`;
       await Deno.mkdir(parent, { recursive: true, mode: 0o711 });
@@ -98,7 +98,7 @@ export function snapshotContainerSpec(
   return {
     ...place,
     bundle: "",
-    rootfs: { kind: "directory", path: "/" },
+    rootfs: { kind: "directory", path: "" },
     readonlyRootfs: false,
     process: {
       args: command,

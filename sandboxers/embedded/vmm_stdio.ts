@@ -104,13 +104,14 @@ export class VmmStdio implements ProcessStdio {
     this.#pipes.stderr?.end();
   }
 
-  /** Nobody will read any more. */
+  /** Nobody will read any more. Its input stays: the process that has it has still to end. */
   abandon(): void {
-    for (const pipe of Object.values(this.#pipes)) pipe.abandon();
+    this.#pipes.stdout?.abandon();
+    this.#pipes.stderr?.abandon();
   }
 
   /** Releases everything. */
   [Symbol.dispose](): void {
-    this.abandon();
+    for (const pipe of Object.values(this.#pipes)) pipe.abandon();
   }
 }

@@ -423,8 +423,8 @@ Deno.test("a driver is told all that the store knows", async () => {
     spec: sandboxSpec("s"),
     record: { vm: 7 },
     containers: [
-      { spec: containerSpec("made", "s"), record: { cgroup: "x" } },
-      { spec: containerSpec("half", "s"), record: null },
+      { spec: containerSpec("made", "s"), record: { cgroup: "x" }, execs: [] },
+      { spec: containerSpec("half", "s"), record: null, execs: [] },
     ],
   }]);
 });

@@ -71,8 +71,8 @@ export class VmmDriver implements Driver {
   readonly #options: VmmDriverOptions;
   readonly #context: PodContext;
   readonly #pods = new Set<VmPod>();
-  /** Snapshots that sandboxes are about to be started from, by their ids. */
-  readonly #requests = new Map<string, SnapshotRequest>();
+  /** Snapshots that sandboxes are about to be started from. */
+  readonly #requests = new WeakMap<SandboxSpec, SnapshotRequest>();
 
   /**
    * Makes the driver; nothing runs yet.
@@ -111,21 +111,19 @@ export class VmmDriver implements Driver {
   }
 
   /**
-   * Has the next start of a sandbox be one of a snapshot.
+   * Has the start of a sandbox be one of a snapshot.
    *
-   * @param id The sandbox.
+   * @param spec The sandbox: this very object, whatever its id.
    * @param request The snapshot.
-   * @returns To be disposed of after the start.
    */
-  startFrom(id: string, request: SnapshotRequest): Disposable {
-    this.#requests.set(id, request);
-    return { [Symbol.dispose]: () => void this.#requests.delete(id) };
+  startFrom(spec: SandboxSpec, request: SnapshotRequest): void {
+    this.#requests.set(spec, request);
   }
 
   /** Starts a pod's guest. */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
-    const snapshot = this.#requests.get(spec.id);
+    const snapshot = this.#requests.get(spec);
     if (snapshot !== undefined) return await this.#restore(spec, snapshot, signal);
     const directory = this.#directoryOf(spec.id);
     using _hold = this.#options.hold();

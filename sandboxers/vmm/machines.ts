@@ -188,7 +188,8 @@ export class Machines {
       await places.free(place);
       throwIfAborted(signal, "cannot start a machine");
       log.warn("a template cannot be cloned: booting instead", { error: SandboxError.from(error) });
-      this.#options.saved?.reject(saved);
+      // Where there is no room the template is not to blame.
+      if (SandboxError.from(error).code !== "ResourceExhausted") this.#options.saved?.reject(saved);
       if (request.sharedTreeSocket !== undefined) throw new BadClone(error);
       return undefined;
     }

@@ -83,6 +83,14 @@ Deno.test("a template that cannot be cloned is rejected, and a machine is booted
   assert.deepEqual(await world.names("machines"), [place.id], "the clone's place was given back");
 });
 
+Deno.test("a template is not to blame for a full disk: it stays, and a machine is booted", async () => {
+  await using world = await World.make();
+  world.gate.fail("clone", new SandboxError("ResourceExhausted", "no space left"));
+  const { origin } = await world.newMachines().get(request(), NEVER);
+  assert.equal(origin, "boot");
+  assert.deepEqual(world.templates.rejected, []);
+});
+
 Deno.test("a clone that fails with its shared tree is told: the file server has ended with it", async () => {
   await using world = await World.make();
   world.gate.fail("clone", fault());

@@ -1,81 +1,83 @@
 import assert from "node:assert/strict";
-import type { SavedMachine } from "../hypervisor.ts";
+import type { MachineSpec } from "../hypervisor.ts";
 import { machineLayout } from "./layout.ts";
-import { readManifest, savedFile, type SavedManifest, writeManifest } from "./saved.ts";
-import { probeSpec } from "./testing/fixture.ts";
+import { findSaved, readManifest, type SavedManifest, writeManifest } from "./saved.ts";
 
-const SPEC = probeSpec("/initrd");
+const SPEC: MachineSpec = {
+  machine: "microvm",
+  machineOptions: "",
+  accelerator: "tcg",
+  cpuModel: "",
+  cpus: 1,
+  cpusMax: 1,
+  memoryBytes: 2 << 20,
+  memoryMaxBytes: 2 << 20,
+  hugepages: false,
+  kernel: "/kernel",
+  initrd: "/initrd",
+  kernelParams: "",
+  entropySource: "/dev/urandom",
+  network: "none",
+  interfaces: 0,
+  diskSlots: 2,
+  sharedTree: false,
+  console: false,
+};
 
-/** Runs a test with a saved machine that is whole. */
-async function withSaved(
-  test: (saved: SavedMachine) => Promise<void>,
-  changes: Partial<SavedManifest> = {},
-): Promise<void> {
-  const directory = await Deno.makeTempDir({ prefix: "quasaur-saved-" });
-  try {
-    await Deno.writeTextFile(savedFile(directory, "state"), "state");
-    await Deno.writeTextFile(savedFile(directory, "memory"), "");
-    await Deno.truncate(savedFile(directory, "memory"), SPEC.memoryBytes);
-    await writeManifest(directory, {
-      ...{ version: "11.1.2", layout: machineLayout(), spec: SPEC, whole: false, balloon: false },
-      ...{ slots: [], plugged: [], ...changes },
-    });
-    await test({ directory, spec: SPEC });
-  } finally {
-    await Deno.remove(directory, { recursive: true });
+const MANIFEST: SavedManifest = {
+  version: "11.1.2",
+  layout: machineLayout(),
+  spec: SPEC,
+  whole: true,
+  balloon: true,
+  slots: [{ slot: 0, path: "/images/a" }],
+  plugged: [],
+};
+
+/** A saved machine, as far as files go. */
+class Saved implements AsyncDisposable {
+  private constructor(readonly directory: string) {}
+
+  static async make(changes: Partial<SavedManifest> = {}): Promise<Saved> {
+    const saved = new Saved(await Deno.makeTempDir({ prefix: "quasaur-saved-" }));
+    await Deno.writeTextFile(`${saved.directory}/state`, "state");
+    await writeManifest(saved.directory, { ...MANIFEST, ...changes });
+    return saved;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.directory, { recursive: true });
   }
 }
 
-Deno.test("a saved machine that is whole is read", async () => {
-  await withSaved(async (saved) => {
-    assert.deepEqual((await readManifest(saved, "11.1.2")).spec.kernel, SPEC.kernel);
-  });
+Deno.test("a saved machine is found by its directory, with what it was made of", async () => {
+  await using place = await Saved.make();
+  const saved = await findSaved(place.directory, "11.1.2");
+  assert.deepEqual(saved, { directory: place.directory, spec: SPEC });
+  assert.deepEqual(await readManifest(saved, "11.1.2"), MANIFEST);
 });
 
-Deno.test("a machine that another QEMU saved is not loaded", async () => {
-  await withSaved(async (saved) => {
-    await assert.rejects(readManifest(saved, "11.2.0"), {
+Deno.test("a saved machine that does not fit is refused, with the reason", async () => {
+  const cases: readonly (readonly [Partial<SavedManifest>, RegExp])[] = [
+    [{ version: "10.0.0" }, /QEMU 10\.0\.0 saved it, and this is 11\.1\.2$/],
+    [{ layout: "other" }, /another version of this program saved it, with other devices$/],
+    [{ whole: false }, /No such file/],
+  ];
+  for (const [changes, message] of cases) {
+    await using place = await Saved.make(changes);
+    await assert.rejects(findSaved(place.directory, "11.1.2"), {
       code: "FailedPrecondition",
-      message: /QEMU 11\.1\.2 saved it, and this is 11\.2\.0/,
+      message,
     });
-  });
+  }
 });
 
-Deno.test("a saved machine that was made of something else is not loaded", async () => {
-  await withSaved(async ({ directory }) => {
-    const spec = { ...SPEC, cpus: 2 };
-    await assert.rejects(readManifest({ directory, spec }, "11.1.2"), /made of something else/);
-  });
+Deno.test("a saved machine without state, or of another spec, is refused", async () => {
+  await using place = await Saved.make();
+  const other = { directory: place.directory, spec: { ...SPEC, cpus: 2 } };
+  await assert.rejects(readManifest(other, "11.1.2"), { message: /made of something else$/ });
+  await Deno.truncate(`${place.directory}/state`, 0);
+  await assert.rejects(findSaved(place.directory, "11.1.2"), { message: /its state is empty$/ });
+  await Deno.remove(`${place.directory}/machine.json`);
+  await assert.rejects(findSaved(place.directory, "11.1.2"), { code: "FailedPrecondition" });
 });
-
-const DAMAGES: readonly (readonly [string, RegExp, (directory: string) => Promise<void>])[] = [
-  [
-    "whose manifest is gone",
-    /No such file/,
-    (directory) => Deno.remove(savedFile(directory, "manifest")),
-  ],
-  ["whose manifest is cut off", /JSON/, async (directory) => {
-    const path = savedFile(directory, "manifest");
-    await Deno.chmod(path, 0o600);
-    await Deno.truncate(path, 100);
-  }],
-  [
-    "whose state is empty",
-    /its state is empty/,
-    (directory) => Deno.truncate(savedFile(directory, "state"), 0),
-  ],
-  [
-    "whose memory is cut off",
-    /its memory has 4096 bytes/,
-    (directory) => Deno.truncate(savedFile(directory, "memory"), 4096),
-  ],
-];
-
-for (const [what, message, damage] of DAMAGES) {
-  Deno.test(`a saved machine ${what} is not loaded`, async () => {
-    await withSaved(async (saved) => {
-      await damage(saved.directory);
-      await assert.rejects(readManifest(saved, "11.1.2"), { code: "FailedPrecondition", message });
-    });
-  });
-}

@@ -14,6 +14,7 @@ import type { Guest } from "../guest.ts";
 import type { SavedContainer, VmPod } from "../pod.ts";
 import type { PodVolumes } from "../storage/pod_volumes.ts";
 import type { RootfsImage } from "../storage/rootfs_images.ts";
+import { checkReadable } from "./reachable.ts";
 import type { SnapshotContainer, SnapshotRecord } from "./record.ts";
 
 /** A snapshot to make a sandbox of. */
@@ -58,6 +59,13 @@ export class SnapshotImages implements AsyncDisposable {
    */
   async take(user: Guest["user"], signal: AbortSignal): Promise<Map<string, string>> {
     const { directory, record } = this.#request;
+    try {
+      await checkReadable(directory, user);
+    } catch (error) {
+      const { code, message } = SandboxError.from(error);
+      const action = `cannot use the snapshot in "${directory}"`;
+      throw new SandboxError(code, `${action}: ${message}`, { cause: error });
+    }
     const paths = new Map<string, string>();
     for (const container of record.containers) {
       const source = `${directory}/${container.image}`;

@@ -13,14 +13,13 @@ import type { VmContainer } from "../container.ts";
 import type { Guest } from "../guest.ts";
 import type { Machine } from "../hypervisor.ts";
 import { copyFile, linkOrCopy } from "../storage/link_or_copy.ts";
+import { checkReachable } from "./reachable.ts";
 import { type SnapshotContainer, type SnapshotRecord, writeSnapshotRecord } from "./record.ts";
 
 /** How long freezing or thawing a container may take, in milliseconds. */
 const FREEZE_MS = 30_000;
 /** The mode of a snapshot's directory: its owner's, and that VMMs can enter it. */
 const DIRECTORY_MODE = 0o710;
-/** The bit of others to pass through a directory. */
-const OTHERS_PASS = 0o001;
 
 /** A sandbox, as far as a snapshot needs it. */
 export interface SnapshotSource {
@@ -60,7 +59,7 @@ export async function takeSnapshot(
   try {
     throwIfAborted(signal, "it was given up");
     const save = savableMachine(source);
-    await checkReachable(directory, source.guest);
+    await checkReachable(directory, source.guest.user);
     await makeDirectory(directory, source.guest);
     made = true;
     const images = await keepImages(source, directory, ownsImages, signal);
@@ -99,26 +98,6 @@ function savableMachine({ spec, guest, containers }: SnapshotSource): Required<M
     throw new SandboxError("Unimplemented", "its VMM cannot save machines");
   }
   return (to, options) => machine.save?.(to, options) ?? Promise.resolve();
-}
-
-/** A VMM that runs as another user writes to the directory, and reads from it later. */
-async function checkReachable(directory: string, { user }: Guest): Promise<void> {
-  if (user === undefined) return;
-  for (let above = parentOf(directory);; above = parentOf(above)) {
-    const { mode } = await Deno.stat(above);
-    if (((mode ?? 0) & OTHERS_PASS) === 0) {
-      throw new SandboxError(
-        "PermissionDenied",
-        `machines run as other users, who cannot pass through "${above}": chmod o+x it, choose ` +
-          `another directory, or set hypervisor.run_as to "root"`,
-      );
-    }
-    if (above === "/") return;
-  }
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
 async function makeDirectory(directory: string, { user }: Guest): Promise<void> {

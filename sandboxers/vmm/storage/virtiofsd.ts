@@ -69,18 +69,21 @@ export interface VirtiofsOptions {
 export class VirtiofsServer {
   /** What {@link VirtiofsServer.adopt} needs later. */
   readonly record: Json;
-  /** Ends it and removes its socket. May be called more than once. */
+  /** Ends it and removes its socket and its log. May be called more than once. */
   readonly stop: () => Promise<void>;
   readonly #launcher: Launcher;
+  readonly #log: string;
 
   private constructor(
     launcher: Launcher,
     readonly identity: ProcessIdentity,
     /** The socket that a machine connects to. */
     readonly socket: string,
+    log: string,
   ) {
     this.#launcher = launcher;
-    this.record = { pid: identity.pid, startTime: identity.startTime, socket };
+    this.#log = log;
+    this.record = { pid: identity.pid, startTime: identity.startTime, socket, log };
     this.stop = once(() => this.#stop());
   }
 
@@ -97,7 +100,7 @@ export class VirtiofsServer {
     const { launcher, directory, socket, log, cgroup, program = VIRTIOFSD } = options;
     const action = `cannot start virtiofsd for "${directory}"`;
     throwIfAborted(signal, action);
-    await removeSocket(socket);
+    await removeFiles(socket);
     const process = await spawnConfined(launcher, {
       program,
       args: argumentsOf(options),
@@ -109,7 +112,7 @@ export class VirtiofsServer {
       capabilities: CAPABILITIES,
     }, signal);
     process.unref();
-    const server = new VirtiofsServer(launcher, process.identity, socket);
+    const server = new VirtiofsServer(launcher, process.identity, socket, log);
     try {
       await waitForSocket(socket, process.status, signal, action, log);
       const { uid = null, gid = null } = options.client ?? {};
@@ -133,9 +136,9 @@ export class VirtiofsServer {
   static async adopt(launcher: Launcher, record: Json): Promise<VirtiofsServer | undefined> {
     const known = parseRecord(record);
     if (known === undefined) return undefined;
-    const { socket, ...identity } = known;
-    if (await launcher.alive(identity)) return new VirtiofsServer(launcher, identity, socket);
-    await removeSocket(socket);
+    const { socket, log, ...identity } = known;
+    if (await launcher.alive(identity)) return new VirtiofsServer(launcher, identity, socket, log);
+    await removeFiles(socket, log);
     return undefined;
   }
 
@@ -150,7 +153,7 @@ export class VirtiofsServer {
       }
       await pause(POLL_MS * 4);
     }
-    await removeSocket(this.socket);
+    await removeFiles(this.socket, this.#log);
   }
 }
 
@@ -215,9 +218,9 @@ async function said(log: string): Promise<string> {
   return tail === "" ? "" : `: ${tail}`;
 }
 
-/** Removes the socket, and the file by which virtiofsd locks it. */
-async function removeSocket(socket: string): Promise<void> {
-  for (const path of [socket, `${socket}.pid`]) {
+/** Removes the socket, the file by which virtiofsd locks it, and what else there is. */
+async function removeFiles(socket: string, ...others: readonly string[]): Promise<void> {
+  for (const path of [socket, `${socket}.pid`, ...others]) {
     try {
       await Deno.remove(path);
     } catch (error) {
@@ -231,9 +234,16 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-function parseRecord(record: Json): (ProcessIdentity & { readonly socket: string }) | undefined {
+/** What a record says. */
+interface ServerRecord extends ProcessIdentity {
+  readonly socket: string;
+  readonly log: string;
+}
+
+function parseRecord(record: Json): ServerRecord | undefined {
   if (typeof record !== "object" || record === null || !("socket" in record)) return undefined;
-  const { pid, startTime, socket } = record;
+  const { pid, startTime, socket, log } = record;
   if (typeof pid !== "number" || typeof startTime !== "number") return undefined;
-  return typeof socket === "string" ? { pid, startTime, socket } : undefined;
+  if (typeof socket !== "string" || typeof log !== "string") return undefined;
+  return { pid, startTime, socket, log };
 }
