@@ -10,10 +10,15 @@ import type { GuestPeer } from "../protocol/peer.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { EAGAIN, errnoName } from "./errno.ts";
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "./linux.ts";
-import { after, type Watch, watch } from "./loop.ts";
+import { after, type Timer, type Watch, watch } from "./loop.ts";
 import * as sys from "./sys.js";
 
 const READ_BYTES = 64 * 1024;
+/**
+ * How long a port's host has to be away until it is taken for gone, in milliseconds. A guest may hear
+ * of bytes before it hears that there is a host: a clone of a template does.
+ */
+const ABSENCE_MS = 100;
 /** Full buffers in a row before others get a turn. */
 const TURNS_MAX = 4;
 /** The peer is asked to wait when more than this waits to be sent, in bytes. */
@@ -49,6 +54,7 @@ export class Channel implements Transport {
   #blocked = false;
   #sink: TransportSink | undefined;
   #watch: Watch | undefined;
+  #absence: Timer | undefined;
 
   /**
    * Begins to use a descriptor.
@@ -83,7 +89,10 @@ export class Channel implements Transport {
       }
       if (filled > 0) this.#take(filled);
       if (count <= 0) {
-        if (count !== -EAGAIN) this.#gone(count === 0 ? "the host has closed" : errnoName(count));
+        if (count === 0 && this.options.survives) this.#missHost(filled > 0);
+        else if (count !== -EAGAIN) {
+          this.#gone(count === 0 ? "the host has closed" : errnoName(count));
+        } else this.#findHost();
         return;
       }
       if (++turn === TURNS_MAX) {
@@ -97,6 +106,23 @@ export class Channel implements Transport {
     // A port's host is back.
     this.#sink ??= this.peer.attach(this);
     this.#sink.onBytes(bytes.subarray(0, filled));
+  }
+
+  /** The port says that no host is there. */
+  #missHost(hasHeard: boolean): void {
+    if (hasHeard) this.#findHost();
+    if (this.#sink === undefined) return;
+    this.#absence ??= after(ABSENCE_MS, () => {
+      this.#absence = undefined;
+      if (sys.poll(this.fd, EPOLLIN, 0) & EPOLLHUP) this.#gone("the host has closed");
+      else this.#read();
+    });
+  }
+
+  /** The host is there. */
+  #findHost(): void {
+    this.#absence?.cancel();
+    this.#absence = undefined;
   }
 
   #gone(reason: string): void {
@@ -128,6 +154,7 @@ export class Channel implements Transport {
     if (this.#watch === undefined) return;
     this.#watch.stop();
     this.#watch = undefined;
+    this.#findHost();
     this.discard();
     sys.close(this.fd);
   }

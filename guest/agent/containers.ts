@@ -22,7 +22,6 @@ import {
   cgroupUsage,
   killCgroup,
   type OomWatch,
-  openCgroup,
   readCgroupFile,
   removeCgroup,
   setFrozen,
@@ -30,15 +29,11 @@ import {
   watchOom,
   writeLimits,
 } from "./cgroups.ts";
-import { callCrun, filterProgram, forgetContainer, releaseInit } from "./crun.ts";
+import { callCrun, forgetContainer, releaseInit } from "./crun.ts";
 import type { Disks } from "./disks.ts";
-import {
-  containerFilter,
-  type EnterableContainer,
-  enterContainer,
-  planEnter,
-  type SystemCallFilter,
-} from "./enter.ts";
+import { enterContainer, planEnter } from "./enter.ts";
+import { closeEntrance, type Entrance, openEntrance } from "./entrance.ts";
+import { deviceNumbers, hasHugePages } from "./guest_facts.ts";
 import { listAt, objectAt } from "./json_values.ts";
 import { limitWrites } from "./limits.ts";
 import { SIGKILL } from "./linux.ts";
@@ -51,7 +46,6 @@ import { type Pod, writeSysctls } from "./setup.ts";
 import type { SharedPids } from "./shared_pids.ts";
 import type { SharedTree } from "./shared_tree.ts";
 import { ProcessStdio } from "./stdio.ts";
-import * as sys from "./sys.js";
 import type { Volumes } from "./volumes.ts";
 
 /** What containers are made of and with. */
@@ -86,12 +80,6 @@ interface Container {
   oomTold: boolean | undefined;
   /** Calls of crun that are under way. */
   readonly calls: Set<Promise<unknown>>;
-}
-
-/** By what processes get into a container without crun. */
-interface Entrance extends EnterableContainer {
-  /** How their system calls are filtered. */
-  readonly filter: SystemCallFilter;
 }
 
 /** Containers that a guest may have. */
@@ -437,38 +425,7 @@ async function track<T>(set: Set<Promise<unknown>>, promise: Promise<T>): Promis
   }
 }
 
-/** Opens what processes get into a container by; undefined where only crun may start them. */
-function openEntrance(id: string, pid: number, config: JsonObject): Entrance | undefined {
-  const filter = containerFilter(config, () => filterProgram(id));
-  if (filter === undefined) return undefined;
-  const pidfd = sys.pidfdOpen(pid);
-  if (pidfd < 0) return undefined;
-  try {
-    return { pidfd, cgroup: openCgroup(id), filter };
-  } catch (thrown) {
-    sys.close(pidfd);
-    throw thrown;
-  }
-}
-
-function closeEntrance(entrance: Entrance): void {
-  sys.close(entrance.pidfd);
-  sys.close(entrance.cgroup);
-}
-
 /** The first word of a process's command line. */
 function programOf(process: JsonObject): string {
   return String(listAt(process, "args")[0] ?? "");
-}
-
-function deviceNumbers(path: string): { major: number; minor: number } | undefined {
-  if (!path.startsWith("/dev/")) return undefined;
-  const stat = sys.stat(path);
-  if (typeof stat === "number") return undefined;
-  return { major: stat.rdevMajor, minor: stat.rdevMinor };
-}
-
-function hasHugePages(size: string): boolean {
-  return /^\d+[KMG]B$/.test(size) &&
-    sys.access(`/sys/fs/cgroup/containers/hugetlb.${size}.max`, 0) >= 0;
 }

@@ -61,6 +61,7 @@ while :; do
       c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)
       case "$c" in ""|*busybox*|"sleep 0.1 "|"tr "*) ;; *) echo "process $c";; esac
     done
+    sed 's/^/network /' /proc/net/if_inet6 /proc/net/route
     echo "fds $(ls /proc/1/fd | wc -l)"
     ls /run/crun /run/calls /run/rootfs /run/disks 2>/dev/null | grep -v -e : -e '^$' | sed 's/^/left /'
     echo "END $n"

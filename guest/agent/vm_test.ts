@@ -67,6 +67,12 @@ Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
   assert.deepEqual(client.hello.warnings, []);
   const before = await guest.state();
 
+  await step("a rehearsal leaves nothing in the guest", async () => {
+    await client.request("rehearse", { container: false });
+    await client.request("rehearse", { container: true });
+    assert.deepEqual(await guest.state(), before);
+  });
+
   await step("setup makes the guest one pod's own, once", async () => {
     await assert.rejects(
       client.request("setup", setupArgs({ sysctls: { "net.no_such": "1" } })),
@@ -390,7 +396,8 @@ Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
       return (await client.request("pids", { container: running.id })).pids.length >= 3;
     });
     await Promise.all([created, running, paused].map((container) => guest.delete(container)));
-    const ignored = /^mount (tmpfs \/run\/memory\/|shm \/run\/pod\/shm)|^process \/init $/;
+    const ignored =
+      /^network |^mount (tmpfs \/run\/memory\/|shm \/run\/pod\/shm)|^process \/init $/;
     const clean = (state: string[]) => state.filter((line) => !ignored.test(line));
     // The pod's shared process ids keep one process, which is the agent's image.
     assert.deepEqual(clean(await guest.state()), clean(before));
