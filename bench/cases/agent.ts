@@ -26,7 +26,7 @@ const GOALS: Readonly<Record<"disk" | "memory", readonly Goal[]>> = {
 export async function agent(context: BenchContext): Promise<Measurement[]> {
   await using host = await VmmHost.open(context.signal);
   const contenders = [{ name: OURS, sample: () => agentMemory(host) }];
-  const rounds = { count: 3, warmUps: 0, budgetMs: 20_000 };
+  const rounds = { count: 3, warmUps: 0, budgetMs: 15_000 };
   const samples = (await takeSamples(context, contenders, rounds)).get(OURS) ?? [];
   const measurement = (name: string, values: readonly number[], goals: readonly Goal[] = []) => ({
     name: `guest agent: ${name}`,

@@ -10,6 +10,12 @@ import { vmmParallel } from "./vmm_parallel.ts";
 import { vmmStart } from "./vmm_start.ts";
 import { vmmStdio } from "./vmm_stdio.ts";
 
+/**
+ * Long ones are tried by `QUASAUR_LONG_TESTS=1 deno task test bench/cases/vmm_cases_test.ts`: each
+ * starts dozens of machines, and says only what the benchmark itself would.
+ */
+const ignore = Deno.env.get("QUASAUR_LONG_TESTS") !== "1";
+
 /** What one round of a benchmark comes to, by name; every value is a number above 0. */
 async function oneRound(benchmark: Benchmark): Promise<Map<string, Result>> {
   const output = { isTerminal: () => false, writeSync: (bytes: Uint8Array) => bytes.length };
@@ -58,12 +64,12 @@ Deno.test("vmm-cri-start measures the whole and its parts for everybody", async 
   assert.deepEqual(peers, ["ours, cloned", "ours, booted", "runc"]);
 });
 
-Deno.test("vmm-parallel starts and removes pods of both", async () => {
+Deno.test("vmm-parallel starts and removes pods of both", { ignore }, async () => {
   const results = await oneRound(vmmParallel);
   assert.deepEqual([...results.keys()], ["2 vmm pods: start", "2 vmm pods: stop and remove"]);
 });
 
-Deno.test("vmm-memory tells clones, pool, template and sandboxer apart", async () => {
+Deno.test("vmm-memory tells clones, pool, template and sandboxer apart", { ignore }, async () => {
   const { signal } = new AbortController();
   const output = { isTerminal: () => false, writeSync: (bytes: Uint8Array) => bytes.length };
   const measured = await vmmMemoryUse({ signal, progress: new Progress(output), runs: 1 });
@@ -82,7 +88,7 @@ Deno.test("vmm-stdio moves bytes both ways and runs execs", async () => {
   assert.deepEqual(units, ["MB/s", "MB/s", "MB/s", "ms", "ms"]);
 });
 
-Deno.test("vmm-files compares both ways to have files", async () => {
+Deno.test("vmm-files compares both ways to have files", { ignore }, async () => {
   const results = await oneRound(vmmFiles);
   assert.equal(results.size, 4);
   for (const { peers } of results.values()) {

@@ -69,7 +69,7 @@ export async function vmmCriStart(context: BenchContext): Promise<Measurement[]>
     contender(plainCri, bootContender),
     contender(cri, runcPeer),
   ];
-  const rounds = slowRounds(context, { count: 30, budgetMs: 75_000 });
+  const rounds = slowRounds(context, { count: 30, budgetMs: 60_000 });
   const samples = await takeSamples(context, contenders, rounds);
   const part = (name: string, pick: (times: StartTimes) => number): Measurement => ({
     name,

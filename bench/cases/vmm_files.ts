@@ -77,7 +77,7 @@ export async function vmmFiles(context: BenchContext): Promise<Measurement[]> {
     contender(VIRTIOFS, vmmContender, SHARED),
     contender(RUNC, runcPeer, IN_IMAGE),
   ];
-  const rounds = slowRounds(context, { count: 8, budgetMs: 50_000 });
+  const rounds = slowRounds(context, { count: 8, budgetMs: 40_000 });
   const samples = await takeSamples<StepTimes>(context, contenders, rounds);
   return STEPS.map(({ name }, index) => ({
     name: `vmm files: ${name}`,

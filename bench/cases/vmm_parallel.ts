@@ -35,7 +35,7 @@ export async function vmmParallel(context: BenchContext): Promise<Measurement[]>
     name: contender.name,
     sample: () => oneRound(cri, contender, count),
   }));
-  const rounds = slowRounds(context, { count: 5, budgetMs: 60_000 });
+  const rounds = slowRounds(context, { count: 5, budgetMs: 45_000 });
   const samples = await takeSamples(context, contenders, rounds);
   const measurement = { unit: "ms", peer: RUNC } as const;
   return [

@@ -50,7 +50,7 @@ export async function vmmStart(context: BenchContext): Promise<Measurement[]> {
     ...ORIGINS.map((name) => ({ name, sample: async () => await host.start(name) })),
     { name: BARE, sample: () => bareBoot(host) },
   ];
-  const rounds = slowRounds(context, { count: 30, budgetMs: 75_000 });
+  const rounds = slowRounds(context, { count: 30, budgetMs: 60_000 });
   const samples = await takeSamples<StartTimes | number>(context, contenders, rounds);
   const times = (origin: Origin) =>
     (samples.get(origin) ?? []).filter((one) => typeof one !== "number");

@@ -91,7 +91,7 @@ export async function vmmStdio(context: BenchContext): Promise<Measurement[]> {
     name: target.name,
     sample: () => sampleOf(target, load),
   }));
-  const rounds = slowRounds(context, { count: 8, budgetMs: 50_000 });
+  const rounds = slowRounds(context, { count: 8, budgetMs: 40_000 });
   const samples = await takeSamples(context, contenders, rounds);
   const series = (values: (sample: Sample) => readonly number[]) =>
     new Map([...samples].map(([name, list]) => [name, list.flatMap(values)]));

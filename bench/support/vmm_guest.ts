@@ -29,6 +29,9 @@ export const BENCH_POD: SandboxSpec = {
   annotations: {},
 };
 
+/** How long a guest may take to become a pod's own, in milliseconds: as the sandboxer has it. */
+const SETUP_MS = 30_000;
+
 const NOWHERE = { kind: "null" } as const;
 
 /** The container: it says that it runs and then sleeps. */
@@ -70,7 +73,8 @@ const NETWORK: GuestNetwork = {
  * @param interfaces How many network interfaces it has.
  */
 export async function setUpGuest(agent: AgentClient, interfaces: number): Promise<void> {
-  await agent.request("setup", podSetup(BENCH_POD, interfaces > 0 ? NETWORK : NO_NETWORK, ""));
+  const args = podSetup(BENCH_POD, interfaces > 0 ? NETWORK : NO_NETWORK, "");
+  await agent.request("setup", args, { timeoutMs: SETUP_MS });
 }
 
 /**
