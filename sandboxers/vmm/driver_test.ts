@@ -135,6 +135,7 @@ Deno.test("a process that leaves lets its pods go on, and the next one takes the
   const pod = await driver.start(podSpec(), NEVER);
   const init = await (await pod.createContainer(containerSpec("a", "pod"), NEVER)).start(NEVER);
   await driver.leave();
+  assert.ok(world.gate.steps.includes("keepOpen"), "clients of its streams see no end");
   assert.equal(await Promise.race([pod.exited, Promise.resolve("runs")]), "runs");
   assert.equal(await Promise.race([init.exited, Promise.resolve("runs")]), "runs");
   assert.equal(world.machines.running.length, 1);

@@ -31,7 +31,7 @@ import { Qemu } from "./qemu/qemu.ts";
 import { confinedVmms } from "./qemu/vmm_launcher.ts";
 import { AgentStreams } from "./stdio.ts";
 import { RootfsImages } from "./storage/rootfs_images.ts";
-import { VirtiofsServer } from "./storage/virtiofsd.ts";
+import { type TreeServer, TreeServers } from "./storage/tree_servers.ts";
 import { MachineLedger } from "./template/ledger.ts";
 import { Pool } from "./template/pool.ts";
 import { Templates } from "./template/templates.ts";
@@ -84,6 +84,8 @@ interface Base extends VmmOptions {
   readonly places: MachinePlaces;
   /** Notes of all machines, also of those that are just being started. */
   readonly running: MachineLedger;
+  /** Serves shared trees. */
+  readonly trees: TreeServers;
 }
 
 /**
@@ -112,6 +114,7 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       removeCgroup: (cgroup) => removeCgroup(launcher, cgroup, log),
     }),
     running: new MachineLedger(`${directory}/running`, log),
+    trees: new TreeServers({ launcher, directory: `${directory}/tree-servers`, log }),
   };
   const tscKhz = once(() => measureTscKhz(launcher));
   const hypervisor = newQemu(base, tscKhz);
@@ -149,16 +152,17 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       const free = (place: MachinePlace) => base.places.free(place);
       await ledger.recover(hypervisor, inUse, free);
       await base.running.recover(hypervisor, inUse, free, { keepInUse: true });
+      await base.trees.recover();
       await base.places.sweep(inUse);
       await images.sweep();
       await holder?.tookOver();
       keepReady(base, host, ready);
     },
+    keepOpen: () => holder?.release(),
     leave: async (hasPods) => {
       await Promise.all([pool?.close(), templates?.close(), images.close()]);
       if (hasPods) {
         relay?.release();
-        holder?.release();
       } else await Promise.all([relay?.stop(), holder?.stop()]);
     },
     log,
@@ -292,7 +296,7 @@ function newStarter(
       const name = crypto.randomUUID().slice(0, 13);
       return await serveTree(base, tree, `${directory}/trees/${name}.sock`, signal);
     },
-    adoptTree: (record) => VirtiofsServer.adopt(launcher, record),
+    adoptTree: (record) => base.trees.adopt(record),
     readyMs: config.hypervisor.readyTimeoutInS * 1000,
     hostResolvConf: () => Deno.readTextFile("/etc/resolv.conf").catch(() => ""),
     log,
@@ -308,15 +312,14 @@ async function connectAgent(
 }
 
 async function serveTree(
-  { config, launcher, places }: Base,
+  { config, places, trees }: Base,
   directory: string,
   socket: string,
   signal: AbortSignal,
-): Promise<VirtiofsServer> {
+): Promise<TreeServer> {
   const { path, cache, threadPoolSize, logLevel } = config.hypervisor.virtiofsd;
   const { group } = places;
-  return await VirtiofsServer.start({
-    launcher,
+  return await trees.start({
     directory,
     socket,
     log: `${socket}.log`,

@@ -129,7 +129,7 @@ export class SandboxerProcess implements AsyncDisposable {
     this.#config = program.config ?? "";
     this.process = new ManagedProcess({
       name: paths.name,
-      command: [Deno.execPath(), ...denoArguments(program, paths, logLevel)],
+      command: [Deno.execPath(), ...sandboxerArguments(program, paths, logLevel)],
       env: { NO_COLOR: "1" },
       logPath: `${paths.bedDirectory}/${paths.name}.log`,
     });
@@ -183,7 +183,7 @@ async function accepts(path: string): Promise<boolean> {
 }
 
 /** The arguments that make deno the sandboxer. */
-function denoArguments(
+export function sandboxerArguments(
   program: SandboxerProgram,
   paths: SandboxerPaths,
   logLevel: LogLevel,

@@ -63,6 +63,8 @@ export interface VirtiofsOptions {
   readonly threadPoolSize?: number;
   /** What it logs (default `error`). */
   readonly logLevel?: string;
+  /** Takes note of its record as soon as its process is there; where that fails it is ended. */
+  readonly onStart?: (record: Json) => Promise<void>;
 }
 
 /** A file server that runs. */
@@ -114,6 +116,7 @@ export class VirtiofsServer {
     process.unref();
     const server = new VirtiofsServer(launcher, process.identity, socket, log);
     try {
+      await options.onStart?.(server.record);
       await waitForSocket(socket, process.status, signal, action, log);
       const { uid = null, gid = null } = options.client ?? {};
       await Deno.chown(socket, uid, gid);
