@@ -264,6 +264,9 @@ async function readyMachines(base: Base, hypervisor: Qemu, { tscKhz }: ChosenAcc
     places,
     ledger,
     size: config.template.pool,
+    ...(config.template.rehearse === "none"
+      ? {}
+      : { rehearse: (machine, signal) => rehearse(base, machine, signal) }),
     log,
   });
   const saved = { ...machines, saved: templates };
@@ -301,6 +304,15 @@ function newStarter(
     hostResolvConf: () => Deno.readTextFile("/etc/resolv.conf").catch(() => ""),
     log,
   });
+}
+
+/** Has a machine walk through a start, so that the next one is quick. */
+async function rehearse(base: Base, machine: Machine, signal: AbortSignal): Promise<void> {
+  const onEvent = () => undefined;
+  const connect = { onEvent, adopt: false, timeoutMs: TEMPLATE_AGENT_MS, signal };
+  using agent = await connectAgent(base, machine, connect);
+  const container = base.config.template.rehearse === "container";
+  await agent.request("rehearse", { container }, { signal });
 }
 
 async function connectAgent(

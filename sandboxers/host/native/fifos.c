@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define FIFOS_MAX 4096
+#define PIPE_BYTES (1 << 20) /* what everybody may have (pipe-max-size) */
 #define ALONE_SECONDS (15 * 60)
 
 struct held {
@@ -58,6 +59,8 @@ static void hold(char end, const char *path) {
     (void)close(fd);
     return;
   }
+  /* A writer that can only look again and again loses less by a reader that is slow for a moment. */
+  (void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
   fifos[count++] = (struct held){.path = copy, .fd = fd, .end = end};
 }
 

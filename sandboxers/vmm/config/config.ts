@@ -98,6 +98,8 @@ export interface TemplateSection {
   readonly enable: boolean;
   /** How many paused machines are kept ready. */
   readonly pool: number;
+  /** What of a start these have walked through before. */
+  readonly rehearse: "none" | "setup" | "container";
   /** Where saved machines are kept; empty for below the state directory. */
   readonly directory: string;
   /** How many saved machines are kept. */

@@ -8,7 +8,7 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Log } from "../../log.ts";
-import type { Hypervisor, MachineSpec, SavedMachine } from "../hypervisor.ts";
+import type { Hypervisor, Machine, MachineSpec, SavedMachine } from "../hypervisor.ts";
 import type { ReadyMachine, ReadyMachines, SavedMachines } from "../machines.ts";
 import type { MachinePlaces } from "../places.ts";
 import { specText } from "./key.ts";
@@ -26,6 +26,8 @@ export interface PoolOptions {
   readonly ledger: MachineLedger;
   /** How many are kept of each kind. */
   readonly size: number;
+  /** Has a machine walk through a start before it stands still; missing for not. */
+  readonly rehearse?: (machine: Machine, signal: AbortSignal) => Promise<void>;
   /** Where notes go. */
   readonly log: Log;
   /** How old a machine may get here, in milliseconds. Default one hour. */
@@ -252,11 +254,11 @@ export class Pool implements ReadyMachines {
 
   /** Clones a template; on failure nothing is left. */
   async #clone(saved: SavedMachine): Promise<Ready> {
-    const { hypervisor, places, ledger } = this.#options;
+    const { hypervisor, places, ledger, rehearse } = this.#options;
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(CLONE_MS)]);
     const place = await places.make("");
     try {
-      const options = { paused: true, memory: "private" } as const;
+      const options = { paused: rehearse === undefined, memory: "private" } as const;
       const machine = await hypervisor.clone?.(saved, place, options, signal);
       if (machine === undefined) {
         throw new SandboxError("Unimplemented", `cannot clone machines of ${hypervisor.name}`);
@@ -264,9 +266,14 @@ export class Pool implements ReadyMachines {
       const ready = { machine, place, saved, madeAt: this.#now() };
       try {
         await ledger.add(place, machine);
+        if (rehearse !== undefined) {
+          await rehearse(machine, signal);
+          await machine.pause();
+        }
         return ready;
       } catch (error) {
         await machine.stop();
+        await ledger.remove(place);
         throw error;
       }
     } catch (error) {

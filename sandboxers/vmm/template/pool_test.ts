@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "../../lifecycle/errors.ts";
+import type { Machine } from "../hypervisor.ts";
 import type { PlacedMachine } from "../machines.ts";
 import type { Pool } from "./pool.ts";
 import { eventually, Fixture, withFixture } from "./testing/fixture.ts";
@@ -28,6 +29,33 @@ test("machines of a kind that is wanted are loaded and stand still", async (fixt
   await eventually(() => pool.count === 2);
   assert.deepEqual(fixture.world.running.map(({ paused }) => paused), [true, true]);
   assert.equal((await fixture.names("ledger")).length, 2);
+  await close(fixture, pool);
+});
+
+test("machines rehearse before they stand still", async (fixture) => {
+  const seen: boolean[] = [];
+  const rehearse = (machine: Machine) => {
+    seen.push(fixture.world.running.some((one) => one === machine && !one.paused));
+    return Promise.resolve();
+  };
+  const pool = fixture.pool(fixture.templates(), { rehearse });
+  pool.want(fixture.spec());
+  await eventually(() => pool.count === 2);
+  assert.deepEqual(seen, [true, true]);
+  assert.deepEqual(fixture.world.running.map(({ paused }) => paused), [true, true]);
+  await close(fixture, pool);
+});
+
+test("a machine whose rehearsal fails is not kept, and nothing of it is", async (fixture) => {
+  let tried = 0;
+  const rehearse = () => {
+    tried++;
+    return Promise.reject(new SandboxError("Internal", "no"));
+  };
+  const pool = fixture.pool(fixture.templates(), { rehearse });
+  pool.want(fixture.spec());
+  await eventually(() => tried > 0 && fixture.world.running.length === 0);
+  assert.equal(pool.count, 0);
   await close(fixture, pool);
 });
 
