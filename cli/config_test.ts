@@ -10,7 +10,7 @@ Deno.test("config vmm prints every setting with where it comes from", async () =
   assert.match(stdout, /^\[hypervisor\]$/m);
   assert.match(stdout, /^vcpus = 2 {2}# vmm.toml:2$/m);
   assert.match(stdout, /^machine_type = "q35" {2}# --set$/m);
-  assert.match(stdout, /^memory_in_mb = 128 {2}# default$/m);
+  assert.match(stdout, /^memory_in_mb = 256 {2}# default$/m);
 });
 
 Deno.test("config vmm tells every problem on a line of its own and ends with 1", async () => {

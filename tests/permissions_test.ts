@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
+import { DEFAULT_HOST_LAUNCHER_PATH } from "../sandboxers/host/launcher_file.ts";
 import { DEFAULT_LAUNCHER_PATH } from "../sandboxers/wasm/native/launcher_file.ts";
 import { run } from "./support/command.ts";
 import { permissionFlags, REPOSITORY } from "./support/permissions.ts";
 import { sandboxerProgram } from "./support/sandboxer.ts";
+
+/** The launcher of each kind of sandboxer. */
+const LAUNCHERS = { wasm: DEFAULT_LAUNCHER_PATH, vmm: DEFAULT_HOST_LAUNCHER_PATH } as const;
+
+/** A kind of sandboxer. */
+type Kind = keyof typeof LAUNCHERS;
 
 /** What a sandboxer may not do: what is tried, and the code that tries it. */
 const FORBIDDEN: readonly (readonly [string, string])[] = [
@@ -18,14 +25,22 @@ const FORBIDDEN: readonly (readonly [string, string])[] = [
   ],
   [
     "spawn a copy of the launcher",
-    `await new Deno.Command("/tmp/quasaur-launcher").output()`,
+    `await new Deno.Command("/tmp/" + LAUNCHER.split("/").at(-1)).output()`,
   ],
   ["end another process", `Deno.kill(1, "SIGCONT")`],
   ["read /etc/passwd", `await Deno.readTextFile("/etc/passwd")`],
   ["read the home directory", `for await (const _ of Deno.readDir("/root")) break`],
   [
     "read containerd's content store",
-    `for await (const _ of Deno.readDir("/var/lib/containerd")) break`,
+    `for await (const _ of Deno.readDir("/var/lib/containerd/io.containerd.content.v1.content")) break`,
+  ],
+  [
+    "read containerd's database",
+    `await Deno.readFile("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db")`,
+  ],
+  [
+    "talk to containerd's API",
+    `await Deno.connect({ transport: "unix", path: "/run/containerd/containerd.sock" })`,
   ],
   ["write to /etc", `await Deno.writeTextFile("/etc/quasaur-was-here", "")`],
   ["write to /tmp", `await Deno.writeTextFile("/tmp/quasaur-was-here", "")`],
@@ -39,14 +54,64 @@ const FORBIDDEN: readonly (readonly [string, string])[] = [
   ["import code from the net", `await import("https://127.0.0.1/x.ts")`],
 ];
 
+/** What microVMs are made with, and which the launcher alone touches. */
+const FORBIDDEN_TO_VMM: readonly (readonly [string, string])[] = [
+  [
+    "spawn QEMU past the launcher",
+    `await new Deno.Command("/usr/bin/qemu-system-x86_64").output()`,
+  ],
+  [
+    "spawn virtiofsd past the launcher",
+    `await new Deno.Command("/usr/libexec/virtiofsd").output()`,
+  ],
+  [
+    "spawn another program by the name of mkfs.erofs",
+    `await new Deno.Command("/tmp/mkfs.erofs").output()`,
+  ],
+  [
+    "spawn mkfs.erofs under another loader",
+    `await new Deno.Command("/usr/bin/mkfs.erofs", { env: { LD_PRELOAD: "/tmp/x.so" } }).output()`,
+  ],
+  ["look at other processes", `await Deno.readTextFile("/proc/1/environ")`],
+  ["open a device", `await Deno.open("/dev/kvm", { read: true, write: true })`],
+  ["write to a cgroup", `await Deno.writeTextFile("/sys/fs/cgroup/cgroup.procs", "1")`],
+  ["open the library of the wasm kind", `Deno.dlopen(LIBRARY, {})`],
+  ["spawn the launcher of the wasm kind", `await new Deno.Command(WASM_LAUNCHER).output()`],
+  [
+    "connect to the control socket of a machine by its own path",
+    `await Deno.connect({ transport: "unix", path: "/run/quasaur/vmm/machines/a/qmp.sock" })`,
+  ],
+  [
+    "read the files of another snapshotter",
+    `for await (const _ of Deno.readDir("/var/lib/containerd/io.containerd.snapshotter.v1.native")) break`,
+  ],
+  [
+    "write to snapshots",
+    `await Deno.writeTextFile("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/x", "")`,
+  ],
+  ["write its configuration", `await Deno.writeTextFile("/etc/quasaur/vmm.toml", "")`],
+  [
+    "change kernel and agent of guests",
+    `await Deno.open("/var/cache/quasaur/guest/initrd.cpio", { write: true })`,
+  ],
+];
+
 /** Said before each of them. */
-const HEAD = `const LAUNCHER = ${JSON.stringify(DEFAULT_LAUNCHER_PATH)};\n`;
+function head(kind: Kind): string {
+  const names = {
+    LAUNCHER: LAUNCHERS[kind],
+    WASM_LAUNCHER: DEFAULT_LAUNCHER_PATH,
+    LIBRARY: `${REPOSITORY}/sandboxers/wasm/native/build/libquasaur-guest.so`,
+  };
+  return Object.entries(names)
+    .map(([name, path]) => `const ${name} = ${JSON.stringify(path)};\n`).join("");
+}
 
 /** Runs code with the permission set of a sandboxer. */
-async function runWith(kind: string, code: string): Promise<{ status: number; output: string }> {
+async function runWith(kind: Kind, code: string): Promise<{ status: number; output: string }> {
   const directory = await Deno.makeTempDir();
   try {
-    await Deno.writeTextFile(`${directory}/probe.ts`, `${HEAD}${code};\n`);
+    await Deno.writeTextFile(`${directory}/probe.ts`, `${head(kind)}${code};\n`);
     const flags = permissionFlags(sandboxerProgram(kind).permissions, new Map());
     const { status, stdout, stderr } = await run([
       Deno.execPath(),
@@ -62,25 +127,79 @@ async function runWith(kind: string, code: string): Promise<{ status: number; ou
   }
 }
 
-for (const [what, code] of FORBIDDEN) {
-  Deno.test(`the wasm sandboxer may not ${what}`, async () => {
-    const { status, output } = await runWith("wasm", code);
-    assert.notEqual(status, 0, "it was allowed");
-    assert.match(output, /NotCapable|Requires \w+ access/);
+/** What a kind may not do. */
+function forbiddenTo(kind: Kind): readonly (readonly [string, string])[] {
+  return kind === "vmm" ? [...FORBIDDEN, ...FORBIDDEN_TO_VMM] : FORBIDDEN;
+}
+
+for (const kind of ["wasm", "vmm"] as const) {
+  for (const [what, code] of forbiddenTo(kind)) {
+    Deno.test(`the ${kind} sandboxer may not ${what}`, async () => {
+      const { status, output } = await runWith(kind, code);
+      assert.notEqual(status, 0, "it was allowed");
+      assert.match(output, /NotCapable|Requires \w+ access/);
+    });
+  }
+
+  Deno.test(`the ${kind} sandboxer sees none of the environment but what it is told by systemd`, async () => {
+    const code =
+      `console.log(JSON.stringify([Deno.env.get("QUASAUR_SECRET"), Deno.env.get("HOME")]))`;
+    const { status, output } = await runWith(kind, code);
+    assert.equal(status, 0, output);
+    assert.equal(output.trim(), "[null,null]");
+  });
+
+  Deno.test(`the ${kind} sandboxer has no right to everything of a kind`, () => {
+    for (const [name, value] of Object.entries(sandboxerProgram(kind).permissions)) {
+      assert.notEqual(value, true, `"${name}" is not limited`);
+    }
   });
 }
 
-Deno.test("the wasm sandboxer sees none of the environment but what it is told by systemd", async () => {
-  const code =
-    `console.log(JSON.stringify([Deno.env.get("QUASAUR_SECRET"), Deno.env.get("HOME")]))`;
-  const { status, output } = await runWith("wasm", code);
-  assert.equal(status, 0, output);
-  assert.equal(output.trim(), "[null,null]");
+Deno.test("the vmm sandboxer has no right to load libraries, and to one program beside its launcher", () => {
+  const { permissions } = sandboxerProgram("vmm");
+  assert.equal(permissions["ffi"], undefined);
+  assert.deepEqual(permissions["run"], [
+    "./sandboxers/host/native/build/quasaur-host-launcher",
+    "/usr/bin/mkfs.erofs",
+  ]);
+  const { net } = permissions;
+  assert.ok(Array.isArray(net));
+  for (const address of net) assert.match(String(address), /^unix:\/run\//);
 });
 
-Deno.test("the wasm sandboxer has no right to everything of a kind", () => {
-  for (const [name, value] of Object.entries(sandboxerProgram("wasm").permissions)) {
-    assert.notEqual(value, true, `"${name}" is not limited`);
+Deno.test("the vmm sandboxer may spawn its launcher, which runs nothing that others could change", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const program = `${directory}/program`;
+    await Deno.copyFile("/bin/true", program);
+    await Deno.chmod(program, 0o777);
+    const attempts: readonly (readonly string[])[] = [
+      [],
+      ["/bin/true"],
+      ["exec", "/bin/true"],
+      ["vmm", "/bin/true"],
+      ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", "true"],
+      ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", program],
+      [
+        "vmm",
+        `--directory=${directory}`,
+        `--log=${directory}/log`,
+        "--uid=0",
+        "--gid=0",
+        "--",
+        program,
+      ],
+    ];
+    const code = `for (const args of ${JSON.stringify(attempts)}) {
+      const { code, stderr } = await new Deno.Command(LAUNCHER, { args, stdin: "null" }).output();
+      console.log(code === 0 ? "ran" : "refused", new TextDecoder().decode(stderr).length > 0);
+    }`;
+    const { status, output } = await runWith("vmm", code);
+    assert.equal(status, 0, output);
+    assert.equal(output, "refused true\n".repeat(attempts.length));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
   }
 });
 

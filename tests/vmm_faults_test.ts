@@ -1,7 +1,7 @@
 /**
  * Faults of single pods: their VMM dies, their guest panics or says nothing any more, what they are
- * made of is damaged or missing, or the disk is full. Pods beside them must not notice, and nothing
- * may be left.
+ * made of is damaged or missing, the disk is full, or callers give up at any moment. Pods beside them
+ * must not notice, and nothing may be left.
  *
  * @module
  */
@@ -43,10 +43,16 @@ const test = bedTests({ ...vmmTarget.bed, runInMemory: true }, async (bed) => {
 
 Deno.test.afterAll(async () => {
   if (silent === undefined) return;
-  silent.cri[Symbol.dispose]();
+  using cri = silent.cri;
   // Where its test did not run: what stands still cannot be stopped at once.
   await run(["kill", "-9", `${silent.vmm}`], { check: false });
+  await expectNotReady(silent.pod);
+  await cri.removePod(silent.pod.id);
 });
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
 
 /** The state directory of the sandboxer. */
 function stateOf(bed: Bed): string {
@@ -215,6 +221,58 @@ async function fill(path: string, directory: string, leftMib: number): Promise<v
     check: false,
   });
 }
+
+for (const share of ["auto", "virtiofs"]) {
+  test(`callers who give up while a pod starts (share-fs ${share}) leave nothing`, async ({ bed }) => {
+    using cri = vmmCri(bed);
+    const annotations = { "quasaur.dev/share-fs": share };
+    await expectHello(cri, { annotations });
+    const before = await look(bed);
+    // Anywhere between the first call and a pod that is ready.
+    const outcomes = await Promise.all([30, 80, 150, 250, 400].map(async (timeoutMs) => {
+      const pod = await runVm(cri, { annotations, timeoutMs }).catch(() => undefined);
+      await pod?.[Symbol.asyncDispose]();
+      return pod === undefined;
+    }));
+    assert.ok(outcomes.includes(true), "nobody gave up");
+    await expectNothingLeft(bed, before);
+  });
+}
+
+test("pods that are stopped while a container of theirs is made leave nothing", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  const before = await look(bed);
+  await Promise.all([0, 150, 400].map(async (delayMs) => {
+    await using pod = await runVm(cri);
+    const container = await pod.createContainer({ image, command: [vmmTarget.path("sleep")] });
+    const starting = container.start().catch(() => undefined);
+    await pause(delayMs);
+    await pod.stop();
+    await starting;
+    assert.notEqual(await container.state(), "RUNNING");
+  }));
+  await expectNothingLeft(bed, before);
+});
+
+test("a container that is removed while execs in it are starting leaves nothing", async ({ bed }) => {
+  using cri = vmmCri(bed);
+  await using pod = await runVm(cri);
+  await startSleep(pod, "other");
+  const before = await look(bed);
+  for (const delayMs of [0, 40, 120]) {
+    const container = await startSleep(pod, "main");
+    const execs = Array.from({ length: 4 }, () => container.exec(["/bin/sleep", "20"]));
+    const outcomes = Promise.allSettled(execs);
+    await pause(delayMs);
+    await container.stop(0);
+    await container.remove();
+    for (const outcome of await outcomes) {
+      if (outcome.status === "fulfilled") assert.notEqual(outcome.value.exitCode, 0);
+    }
+  }
+  await expectNothingLeft(bed, before);
+  await expectAlive(await startSleep(pod, "main"));
+});
 
 test("a guest that said nothing since before these tests has been noticed, and its pod stopped", async ({ bed }) => {
   assert.ok(silent !== undefined);

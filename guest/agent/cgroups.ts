@@ -19,7 +19,7 @@ const ROOT = "/sys/fs/cgroup";
 const PARENT = "/containers";
 
 /** What containers leave to kernel and agent, in bytes. */
-const RESERVE_BYTES = 8 << 20;
+const RESERVE_BYTES = 4 << 20;
 
 /** How long freezing and emptying may take, in milliseconds. */
 const SETTLE_MS = 5000;

@@ -7,6 +7,7 @@
 
 import type { AgentClient } from "../../guest/client/agent_client.ts";
 import type { AgentEvent } from "../../guest/protocol/messages.ts";
+import { RateLimit } from "../../guest/protocol/rate_limit.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Json } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
@@ -16,6 +17,11 @@ import type { NetworkAttachment } from "./network/attachment.ts";
 
 /** Most things that are kept of an agent that nobody listens to yet. */
 const UNHEARD_MAX = 1000;
+/** Notes of a guest that are taken in one go, and per second for long: more would fill the log. */
+const NOTES_MAX = 50;
+const NOTES_PER_SECOND = 2;
+/** Longest note, in characters. */
+const NOTE_LENGTH_MAX = 1000;
 
 /** What of a guest has to be ended with it. */
 export interface GuestHelper {
@@ -29,9 +35,25 @@ export interface GuestHelper {
 export class Ear {
   #listener: ((event: AgentEvent) => void) | undefined;
   #unheard: AgentEvent[] = [];
+  readonly #now: () => number;
+  readonly #notes: RateLimit;
 
-  /** Passes on, or keeps for whoever comes. */
+  /**
+   * Hears nothing yet.
+   *
+   * @param now The time in milliseconds. Default: the clock of this machine.
+   */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+    this.#notes = new RateLimit(NOTES_MAX, NOTES_PER_SECOND, now());
+  }
+
+  /** Passes on, or keeps for whoever comes. Notes for the log come cut, and not more than are of use. */
   hear(event: AgentEvent): void {
+    if (event.kind === "log") {
+      if (!this.#notes.take(this.#now())) return;
+      event = { ...event, message: event.message.slice(0, NOTE_LENGTH_MAX) };
+    }
     if (this.#listener !== undefined) this.#listener(event);
     else if (this.#unheard.length < UNHEARD_MAX) this.#unheard.push(event);
   }

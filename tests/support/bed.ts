@@ -144,6 +144,7 @@ export class Bed implements AsyncDisposable {
     await this.#containerd?.[Symbol.asyncDispose]();
     const states = this.#sandboxers.map(({ paths }) => paths.stateDirectory);
     const survivors = await killLeftProcesses(this.directory, states, LEAVE_MS);
+    const logs = survivors.length === 0 ? "" : await this.logTails();
     await removeCgroup(this.#cgroup);
     for (const target of this.#runDirectories) {
       await run(["umount", "-l", target], { check: false });
@@ -155,7 +156,9 @@ export class Bed implements AsyncDisposable {
     await Deno.remove(this.directory, { recursive: true });
     if (survivors.length > 0) {
       const commands = survivors.map(({ command }) => command.slice(0, 300));
-      throw new Error(`Processes of the bed had to be killed: ${commands.join("\n")}`);
+      throw new Error(
+        `Processes of the bed had to be killed: ${commands.join("\n")}\n${logs}`,
+      );
     }
   }
 

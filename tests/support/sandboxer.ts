@@ -168,7 +168,7 @@ async function writeVmmConfig(
   more: string,
 ): Promise<void> {
   if (await Deno.stat(configPath).then(() => true, () => false)) return;
-  const storage = `[storage]\ncache_directory = "${cacheDirectory}/images"\n`;
+  const storage = `[storage]\ncache_directory = "${cacheDirectory}/vmm/images"\n`;
   await Deno.writeTextFile(configPath, `${storage}${more}`);
 }
 

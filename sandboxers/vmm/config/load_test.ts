@@ -25,7 +25,7 @@ async function withFile(text: string, test: (path: string) => void): Promise<voi
 Deno.test("the defaults go together and are a small machine", () => {
   const { hypervisor, template, limits } = defaultVmmConfig();
   assert.equal(hypervisor.vcpus, 1);
-  assert.equal(hypervisor.memoryInMb, 128);
+  assert.equal(hypervisor.memoryInMb, 256);
   assert.equal(hypervisor.machineType, "microvm");
   assert.equal(hypervisor.accelerator, "auto");
   assert.equal(template.enable, true);
@@ -134,7 +134,7 @@ Deno.test("printVmmConfig() prints what reads back equal, with every source", as
     const printed = printVmmConfig(read);
     assert.match(printed, new RegExp(`^vcpus = 2  # ${file}:2$`, "m"));
     assert.match(printed, /^max_vcpus = 4 {2}# --set$/m);
-    assert.match(printed, /^memory_in_mb = 128 {2}# default$/m);
+    assert.match(printed, /^memory_in_mb = 256 {2}# default$/m);
     Deno.writeTextFileSync(file, printed);
     assert.deepEqual(loadVmmConfig({ file }), read.values);
   });

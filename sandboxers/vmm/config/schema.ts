@@ -71,7 +71,7 @@ const hypervisor: Section<HypervisorSection> = section("The machines.", {
   vcpus: setting(integer(1, VCPUS_MAX), 1, "CPUs of a pod without a CPU limit of its own."),
   memoryInMb: setting(
     integer(GUEST_MEMORY_MIN_MB, MEMORY_MAX_MB, "MiB"),
-    128,
+    256,
     "Memory of a pod without a memory limit of its own. The guest's kernel and the agent need",
     "about 72 MiB of it.",
   ),
