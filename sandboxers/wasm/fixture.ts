@@ -188,8 +188,17 @@ export function openFifoReader(path: string): number {
 export function usage(): { readonly fds: number; readonly threads: number } {
   return {
     fds: [...Deno.readDirSync("/proc/self/fd")].length,
-    threads: [...Deno.readDirSync("/proc/self/task")].length,
+    threads: [...Deno.readDirSync("/proc/self/task")].filter(({ name }) => !isStarter(name)).length,
   };
+}
+
+/** Whether a thread starts others: a bounded number of these are made as they are needed, and stay. */
+function isStarter(tid: string): boolean {
+  try {
+    return Deno.readTextFileSync(`/proc/self/task/${tid}/comm`).trim() === "quasaur-starter";
+  } catch {
+    return false;
+  }
 }
 
 /** Waits until a condition holds; fails after 20 seconds. */
