@@ -42,6 +42,8 @@ const DISK_BYTES = 16 * 2 ** 30;
 const TEMPLATE_AGENT_MS = 120_000;
 /** How long finding an accelerator may take, in milliseconds. */
 const ACCELERATOR_MS = 60_000;
+/** The socket of the file server of a machine that becomes a template, in the machine's directory. */
+const TEMPLATE_TREE_SOCKET = "share.sock";
 const MIB = 2 ** 20;
 
 /** What {@link openVmm} works with. */
@@ -102,10 +104,11 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
   await Deno.chmod(directory, 0o711);
   const launcher = new Launcher();
   const firstUser = config.hypervisor.runAs === "root" ? undefined : config.hypervisor.runAs;
+  const gate = embedded ?? new Gate(`${directory}/gate.sock`);
   const base: Base = {
     ...options,
     launcher,
-    gate: embedded ?? new Gate(`${directory}/gate.sock`),
+    gate,
     shared: embedded?.sharedDirectory ?? directory,
     facts: await launcher.facts(),
     places: new MachinePlaces({
@@ -114,7 +117,12 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       removeCgroup: (cgroup) => removeCgroup(launcher, cgroup, log),
     }),
     running: new MachineLedger(`${directory}/running`, log),
-    trees: new TreeServers({ launcher, directory: `${directory}/tree-servers`, log }),
+    trees: new TreeServers({
+      launcher,
+      directory: `${directory}/tree-servers`,
+      connect: (path) => gate.connect(path),
+      log,
+    }),
   };
   const tscKhz = once(() => measureTscKhz(launcher));
   const hypervisor = newQemu(base, tscKhz);
@@ -152,8 +160,11 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       const free = (place: MachinePlace) => base.places.free(place);
       await ledger.recover(hypervisor, inUse, free);
       await base.running.recover(hypervisor, inUse, free, { keepInUse: true });
-      await base.trees.recover();
-      await base.places.sweep(inUse);
+      await base.places.sweep(inUse, async (place) => {
+        await hypervisor.endStray(place);
+        await base.trees.endStray(`${place}/${TEMPLATE_TREE_SOCKET}`);
+      });
+      await base.trees.recover(`${directory}/trees`);
       await images.sweep();
       await holder?.tookOver();
       keepReady(base, host, ready);
@@ -247,7 +258,7 @@ async function readyMachines(base: Base, hypervisor: Qemu, { tscKhz }: ChosenAcc
     sharedTree: async (place, signal) => {
       const empty = `${place.directory}/empty`;
       await Deno.mkdir(empty);
-      return await serveTree(base, empty, `${place.directory}/share.sock`, signal);
+      return await serveTree(base, empty, `${place.directory}/${TEMPLATE_TREE_SOCKET}`, signal);
     },
     directory: config.template.directory === "" ? `${shared}/templates` : config.template.directory,
     host: {

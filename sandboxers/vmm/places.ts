@@ -80,15 +80,21 @@ export class MachinePlaces {
    * Removes directories that no machine lives in any more.
    *
    * @param inUse The directories of those that do.
+   * @param end Ends what may run in a directory although nobody has taken note of it.
    */
-  async sweep(inUse: ReadonlySet<string>): Promise<void> {
+  async sweep(
+    inUse: ReadonlySet<string>,
+    end: (directory: string) => Promise<void> = () => Promise.resolve(),
+  ): Promise<void> {
     const entries = await Array.fromAsync(Deno.readDir(this.#directory)).catch((error: unknown) => {
       if (error instanceof Deno.errors.NotFound) return [];
       throw SandboxError.from(error, `cannot read "${this.#directory}"`);
     });
     for (const { name } of entries) {
       const directory = `${this.#directory}/${name}`;
-      if (!inUse.has(directory)) await remove(directory);
+      if (inUse.has(directory)) continue;
+      await end(directory);
+      await remove(directory);
     }
   }
 

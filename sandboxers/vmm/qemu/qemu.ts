@@ -72,6 +72,9 @@ const LOOK_MS = 2;
 /** How long an adopted VMM may take to greet, in milliseconds: another may still be connected. */
 const ADOPT_MS = 20_000;
 
+/** How long a machine that was left behind may take to end, in milliseconds. */
+const STRAY_MS = 5_000;
+
 /** How long a QEMU that went wrong may take to end by itself, in milliseconds: it says why then. */
 const EARLY_END_MS = 300;
 /** Most events that are kept until somebody hears them. */
@@ -209,6 +212,27 @@ export class Qemu implements Hypervisor {
       await process.kill();
       await removeMachineFiles(known);
       return undefined;
+    }
+  }
+
+  /**
+   * Ends a machine that an earlier process had started, and was killed before it could take note of.
+   * One that has no control socket yet does not get one, and ends by itself, once its directory is
+   * gone.
+   *
+   * @param directory The machine's directory.
+   */
+  async endStray(directory: string): Promise<void> {
+    const path = `${directory}/${MACHINE_FILES.qmp}`;
+    if (!await isThere(path)) return;
+    try {
+      const qmp = await this.#control(path, new EventRelay(), AbortSignal.timeout(STRAY_MS));
+      await qmp.execute("quit", {}, { timeoutMs: STRAY_MS }).catch(() => undefined);
+      await qmp.closed;
+      this.#log.info("ended a machine that was left behind", { directory });
+    } catch (error) {
+      if (isTooEarly(error)) return;
+      this.#log.warn("cannot end a machine that was left behind", { directory, error });
     }
   }
 

@@ -11,7 +11,7 @@ import type { Json } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
 import { hashOf } from "./key.ts";
 import { once } from "./once.ts";
-import { type VirtiofsOptions, VirtiofsServer } from "./virtiofsd.ts";
+import { removeFiles, type VirtiofsOptions, VirtiofsServer } from "./virtiofsd.ts";
 
 /** A file server that runs. */
 export type TreeServer = Pick<VirtiofsServer, "record" | "socket" | "stop">;
@@ -22,6 +22,8 @@ export interface TreeServersOptions {
   readonly launcher: Launcher;
   /** Where notes are, an absolute path of this process's own; made where it is missing. */
   readonly directory: string;
+  /** Connects to a socket. */
+  connect(path: string): Promise<Disposable>;
   /** For what went wrong and was survived. */
   readonly log: Log;
 }
@@ -70,15 +72,14 @@ export class TreeServers {
     return server === undefined ? undefined : this.#held(server);
   }
 
-  /** Ends those of earlier processes that nobody has taken over. To be called once, after that. */
-  async recover(): Promise<void> {
+  /**
+   * Ends those of earlier processes that nobody has taken over. To be called once, after that.
+   *
+   * @param sockets The directory of sockets: those in it that nobody has noted are ended too.
+   */
+  async recover(sockets: string): Promise<void> {
     const { directory, launcher, log } = this.#options;
-    const entries = await Array.fromAsync(Deno.readDir(directory)).catch((error: unknown) => {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw SandboxError.from(error, `cannot read "${directory}"`);
-    });
-    for (const { name } of entries) {
-      const note = `${directory}/${name}`;
+    for (const note of await pathsIn(directory)) {
       if (this.#own.has(note)) continue;
       try {
         await (await VirtiofsServer.adopt(launcher, await readNote(note)))?.stop();
@@ -88,6 +89,26 @@ export class TreeServers {
         log.warn("cannot end a file server", { note, error: SandboxError.from(error) });
       }
     }
+    for (const path of await pathsIn(sockets)) {
+      const socket = path.replace(/\.(log|pid)$/, "");
+      if (!this.#own.has(this.#noteOf(socket))) await this.endStray(socket);
+    }
+  }
+
+  /**
+   * Ends one of a process that was killed before it could take note of it, and removes its files. It
+   * waits for its machine, and ends when that goes.
+   *
+   * @param socket Its socket; does nothing where nobody listens there.
+   */
+  async endStray(socket: string): Promise<void> {
+    try {
+      (await this.#options.connect(socket))[Symbol.dispose]();
+      this.#options.log.info("ended a file server that was left behind", { socket });
+    } catch {
+      // Nobody listens.
+    }
+    await removeFiles(socket, `${socket}.log`);
   }
 
   #held({ record, socket, stop }: VirtiofsServer): TreeServer {
@@ -117,6 +138,16 @@ export class TreeServers {
 
   #noteOf(socket: string): string {
     return `${this.#options.directory}/${hashOf([socket]).slice(0, 32)}.json`;
+  }
+}
+
+/** The paths of what is in a directory; none where it is missing. */
+async function pathsIn(directory: string): Promise<string[]> {
+  try {
+    return await Array.fromAsync(Deno.readDir(directory), ({ name }) => `${directory}/${name}`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw SandboxError.from(error, `cannot read "${directory}"`);
   }
 }
 

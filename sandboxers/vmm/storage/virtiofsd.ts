@@ -112,7 +112,10 @@ export class VirtiofsServer {
       network: { taps: 0 },
       cgroup,
       capabilities: CAPABILITIES,
-    }, signal);
+    }, signal).catch(async (error) => {
+      await removeFiles(log);
+      throw error;
+    });
     process.unref();
     const server = new VirtiofsServer(launcher, process.identity, socket, log);
     try {
@@ -221,8 +224,13 @@ async function said(log: string): Promise<string> {
   return tail === "" ? "" : `: ${tail}`;
 }
 
-/** Removes the socket, the file by which virtiofsd locks it, and what else there is. */
-async function removeFiles(socket: string, ...others: readonly string[]): Promise<void> {
+/**
+ * Removes a socket, the file by which virtiofsd locks it, and what else there is.
+ *
+ * @param socket The socket.
+ * @param others More files.
+ */
+export async function removeFiles(socket: string, ...others: readonly string[]): Promise<void> {
   for (const path of [socket, `${socket}.pid`, ...others]) {
     try {
       await Deno.remove(path);
