@@ -126,12 +126,15 @@ for (
     });
     await kill(bed);
     const { stateDirectory } = bed.sandboxer("vmm").paths;
-    if (!isNoted) await Deno.remove(`${stateDirectory}/running`, { recursive: true });
+    for await (const { name } of Deno.readDir(`${stateDirectory}/running`)) {
+      if (!isNoted) await Deno.remove(`${stateDirectory}/running/${name}`);
+    }
     await bed.sandboxer("vmm").start();
     const pod = await starting;
     // Where it was ready before anybody could look.
     await pod?.[Symbol.asyncDispose]();
-    await expectNothingLeft(bed, before);
+    // Who knows of no machine does not know its cgroup: that goes with the pod's.
+    await expectNothingLeft(bed, isNoted ? before : { ...before, cgroups: undefined });
   });
 }
 
