@@ -122,7 +122,7 @@ async function showMicroVm(cri: Cri, teller: Teller): Promise<void> {
   const answer = await teller.step(`GET http://${ip}:${PORT}/`, () => httpGet(ip, PORT));
   teller.quote([answer.trim()]);
   assert.equal(answer, "hello from a microVM\n");
-  const { stdout } = await teller.step("Exec: ps", () => container.exec(["/bin/ps"]));
+  const { stdout } = await teller.step("Exec: ps", () => container.exec(["/bin/busybox", "ps"]));
   teller.quote(stdout.trimEnd().split("\n"));
   await teller.step("StopPodSandbox, RemovePodSandbox", () => cri.removePod(pod.id));
 }

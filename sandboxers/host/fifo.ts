@@ -22,26 +22,18 @@ const { O_NONBLOCK, O_RDONLY, O_WRONLY, O_NOCTTY } = constants;
 /** Writes of at most this size are whole or not at all (pipe(7), PIPE_BUF). */
 const ATOMIC_BYTES = 4096;
 
-/** How long a FIFO is open before somebody else holds it too: most execs are over by then. */
-const HOLD_AFTER_MS = 500;
-
-/** Has an open FIFO held beyond this process, from a moment after it was opened on. */
+/** Has an open FIFO held beyond this process. */
 class Hold implements Disposable {
-  readonly #timer: ReturnType<typeof setTimeout>;
   readonly #letGo: () => void;
-  #held = false;
+  #held = true;
 
   constructor(keeper: FifoKeeper, path: string, end: FifoEnd) {
     this.#letGo = () => keeper.letGo(path, end);
-    this.#timer = setTimeout(() => {
-      this.#held = true;
-      keeper.hold(path, end);
-    }, HOLD_AFTER_MS);
+    keeper.hold(path, end);
   }
 
-  /** Closes it; what waits is given up. */
+  /** Lets it go. */
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
     if (this.#held) this.#letGo();
     this.#held = false;
   }

@@ -19,6 +19,11 @@ const EARLIER_MAX = 16;
 /** Commands that wait to be sent, in characters; beyond it FIFOs are not held. */
 const WAITING_MAX = 1024 * 1024;
 
+/** How long a FIFO is open before it is held: most execs are over by then. */
+const HOLD_AFTER_MS = 500;
+/** How long it may take until all that is open is held, in milliseconds. */
+const HOLD_NOW_MS = 1_000;
+
 /** Holders of earlier sandboxers are ended after this, whatever has not been opened by then. */
 const TAKE_OVER_MS = 60_000;
 
@@ -27,7 +32,7 @@ export type FifoEnd = "read" | "write";
 
 /** Who keeps FIFOs open beyond this process. */
 export interface FifoKeeper {
-  /** Holds an end of a FIFO that is open here. */
+  /** Holds an end of a FIFO that is open here; not before a moment has passed. */
   hold(path: string, end: FifoEnd): void;
   /** Lets it go; does nothing where it is not held. */
   letGo(path: string, end: FifoEnd): void;
@@ -51,8 +56,10 @@ export class FifoHolder implements FifoKeeper {
   readonly #identity: ProcessIdentity;
   #earlier: readonly ProcessIdentity[];
   readonly #late: ReturnType<typeof setTimeout> | undefined;
+  /** What is to be held, and has not been open for long. */
+  readonly #soon = new Map<string, ReturnType<typeof setTimeout>>();
   #waiting = "";
-  #sending = false;
+  #sending: Promise<void> | undefined;
   #isOver = false;
 
   private constructor(
@@ -105,11 +112,31 @@ export class FifoHolder implements FifoKeeper {
   }
 
   hold(path: string, end: FifoEnd): void {
-    this.#say(`+${end[0]} ${path}\n`);
+    if (this.#isOver) return;
+    const what = `${end[0]} ${path}\n`;
+    clearTimeout(this.#soon.get(what));
+    this.#soon.set(what, setTimeout(() => this.#begin(what), HOLD_AFTER_MS));
   }
 
   letGo(path: string, end: FifoEnd): void {
-    this.#say(`-${end[0]} ${path}\n`);
+    const what = `${end[0]} ${path}\n`;
+    clearTimeout(this.#soon.get(what));
+    if (!this.#soon.delete(what)) this.#say(`-${what}`);
+  }
+
+  /** Holds all that is open at once, however short it has been open. */
+  async holdNow(): Promise<void> {
+    for (const what of [...this.#soon.keys()]) this.#begin(what);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, HOLD_NOW_MS);
+    await Promise.race([this.#sending, late]);
+    clearTimeout(timer);
+  }
+
+  #begin(what: string): void {
+    clearTimeout(this.#soon.get(what));
+    this.#soon.delete(what);
+    this.#say(`+${what}`);
   }
 
   #say(command: string): void {
@@ -117,11 +144,10 @@ export class FifoHolder implements FifoKeeper {
     if (this.#isOver || command.indexOf("\n") !== command.length - 1) return;
     if (this.#waiting.length > WAITING_MAX) return;
     this.#waiting += command;
-    if (!this.#sending) void this.#send();
+    this.#sending ??= this.#send();
   }
 
   async #send(): Promise<void> {
-    this.#sending = true;
     try {
       while (this.#waiting !== "") {
         const bytes = new TextEncoder().encode(this.#waiting);
@@ -131,7 +157,7 @@ export class FifoHolder implements FifoKeeper {
     } catch {
       // It has ended; that is logged elsewhere.
     }
-    this.#sending = false;
+    this.#sending = undefined;
   }
 
   async #tookOverLate(): Promise<void> {
@@ -146,13 +172,15 @@ export class FifoHolder implements FifoKeeper {
    */
   async tookOver(): Promise<void> {
     clearTimeout(this.#late);
+    await this.holdNow();
     for (const identity of this.#earlier) await this.#options.launcher.kill(identity);
     this.#earlier = [];
     await writeNote(this.#options.dir, [this.#identity]);
   }
 
-  /** Leaves it to the next sandboxer; for one that ends while it has sandboxes. */
-  release(): void {
+  /** Leaves it to the next sandboxer, with all that is open; for one that ends while it has sandboxes. */
+  async release(): Promise<void> {
+    await this.holdNow();
     this.#isOver = true;
     clearTimeout(this.#late);
     this.#child.unref();
@@ -160,6 +188,8 @@ export class FifoHolder implements FifoKeeper {
 
   /** Ends it; for a sandboxer that ends without sandboxes. */
   async stop(): Promise<void> {
+    for (const timer of this.#soon.values()) clearTimeout(timer);
+    this.#soon.clear();
     this.#isOver = true;
     clearTimeout(this.#late);
     endChild(this.#child);

@@ -112,6 +112,20 @@ Deno.test("FIFO holder: takes no nonsense", async () => {
   assert.deepEqual(place.held(), ["out"]);
 });
 
+Deno.test("FIFO holder: what was just opened is held when its sandboxer leaves", async () => {
+  await using place = await Place.make();
+  const holder = await place.holder();
+  const out = place.fifo("out");
+  using _reader = new FifoSource(out, "the reader");
+  const sink = new FifoSink(out, "stdout", holder);
+  const gone = new FifoSink(place.fifo("gone"), "stdout", holder);
+  gone[Symbol.dispose]();
+  await holder.release();
+  await sink.close();
+  await until(() => place.held().length > 0);
+  assert.deepEqual(place.held(), ["out"]);
+});
+
 Deno.test("FIFO holder: outlives its sandboxer for as long as somebody reads", async () => {
   await using place = await Place.make();
   const out = place.fifo("out");

@@ -51,7 +51,7 @@ export interface VmmDriverOptions {
    */
   recovered(inUse: ReadonlySet<string>): Promise<void>;
   /** Called when pods are about to be left to the next process: what is open to clients stays open. */
-  keepOpen(): void;
+  keepOpen(): Promise<void>;
   /** Called once when this process is about to leave, with whether pods go on without it. */
   leave(hasPods: boolean): Promise<void>;
   /** Where notes go. */
@@ -196,7 +196,7 @@ export class VmmDriver implements Driver {
   /** Leaves the pods to the next sandboxer: what they say from here on is kept for it. */
   async leave(): Promise<void> {
     const pods = [...this.#pods];
-    if (pods.length > 0) this.#options.keepOpen();
+    if (pods.length > 0) await this.#options.keepOpen();
     await Promise.allSettled(pods.map((pod) => pod.leave()));
     await this.#options.leave(pods.length > 0);
   }

@@ -169,7 +169,7 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       await holder?.tookOver();
       keepReady(base, host, ready);
     },
-    keepOpen: () => holder?.release(),
+    keepOpen: async () => await holder?.release(),
     leave: async (hasPods) => {
       await Promise.all([pool?.close(), templates?.close(), images.close()]);
       if (hasPods) {

@@ -310,7 +310,7 @@ export class World implements AsyncDisposable {
       taskSocket: undefined,
       hold: () => undefined,
       recovered: () => Promise.resolve(),
-      keepOpen: () => void this.gate.steps.push("keepOpen"),
+      keepOpen: () => this.gate.pass("keepOpen"),
       leave: () => Promise.resolve(),
       log: this.log,
     });

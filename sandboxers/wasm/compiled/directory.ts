@@ -7,6 +7,7 @@
  * @module
  */
 
+import { dirname } from "node:path";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { CacheKey } from "./cache_key.ts";
 import { type EntryRecord, verifyEntry } from "./entry.ts";
@@ -64,6 +65,8 @@ export class CompiledDirectory {
   static async open(path: string, limits: DirectoryLimits): Promise<CompiledDirectory> {
     try {
       // The mode is for all that are made.
+      // Other kinds have their caches beside it, which their machines' users must get to.
+      await Deno.mkdir(dirname(path), { recursive: true, mode: 0o755 });
       await Deno.mkdir(path, { recursive: true, mode: 0o700 });
     } catch (error) {
       const there = await Deno.lstat(path).catch(() => undefined);
