@@ -29,6 +29,12 @@ import {
   MESSAGE_TYPE,
 } from "./frames.ts";
 import { errorOf } from "./status.ts";
+import {
+  ConnectionTransport,
+  socketTransport,
+  type Transport,
+  type TransportEvents,
+} from "./transport.ts";
 
 /** Most calls that wait for their answer on one connection. */
 const MAX_OPEN_CALLS = 4_096;
@@ -69,7 +75,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 
 /** A connection to a ttrpc server. */
 export class TtrpcClient implements Disposable {
-  readonly #socket: net.Socket;
+  readonly #transport: Transport;
   readonly #metadata: Readonly<Record<string, string>>;
   readonly #calls = new Map<number, OpenCall>();
   readonly #reader = new FrameReader({
@@ -86,13 +92,31 @@ export class TtrpcClient implements Disposable {
   #nextStreamId = 1;
   #failure: SandboxError | undefined;
 
-  private constructor(socket: net.Socket, metadata: Readonly<Record<string, string>>) {
-    this.#socket = socket;
+  readonly #closed = Promise.withResolvers<SandboxError>();
+
+  private constructor(
+    open: (events: TransportEvents) => Transport,
+    metadata: Readonly<Record<string, string>>,
+  ) {
     this.#metadata = metadata;
-    socket.on("data", (chunk: Uint8Array) => this.#receive(chunk));
-    socket.on("error", (error: Error) => this.#fail(error.message));
-    socket.on("end", () => this.#fail("the server closed the connection"));
-    socket.on("close", () => this.#fail("the connection was closed"));
+    this.#transport = open({
+      data: (chunk) => this.#receive(chunk),
+      lost: (why) => this.#fail(why),
+    });
+  }
+
+  /**
+   * Uses a connection that was made already, such as one through a gate.
+   *
+   * @param connection The connection; the client closes it.
+   * @param options Metadata for every call.
+   */
+  static over(
+    connection: Deno.UnixConn,
+    options: Pick<ConnectOptions, "metadata"> = {},
+  ): TtrpcClient {
+    const { metadata = {} } = options;
+    return new TtrpcClient((events) => new ConnectionTransport(connection, events), metadata);
   }
 
   /**
@@ -131,12 +155,17 @@ export class TtrpcClient implements Disposable {
       signal?.removeEventListener("abort", onAbort);
       socket.off("error", refuse);
     }
-    return new TtrpcClient(socket, metadata);
+    return new TtrpcClient((events) => socketTransport(socket, events), metadata);
   }
 
   /** Whether the connection is there. */
   get connected(): boolean {
     return this.#failure === undefined;
+  }
+
+  /** Settles when the connection is not there any more, with the reason; never rejects. */
+  get closed(): Promise<SandboxError> {
+    return this.#closed.promise;
   }
 
   /**
@@ -170,7 +199,7 @@ export class TtrpcClient implements Disposable {
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#calls.set(streamId, { resolve, reject });
     try {
-      this.#socket.write(frame.bytes);
+      this.#transport.write(frame.bytes);
       return fromBinary(method.output, await promise);
     } catch (error) {
       throw SandboxError.from(error, action);
@@ -199,7 +228,7 @@ export class TtrpcClient implements Disposable {
   ): { readonly streamId: number; readonly bytes: Uint8Array } {
     const streamId = this.#nextStreamId;
     const full = this.#calls.size >= MAX_OPEN_CALLS ||
-      this.#socket.writableLength > MAX_QUEUED_BYTES;
+      this.#transport.queuedBytes > MAX_QUEUED_BYTES;
     if (full || streamId > MAX_STREAM_ID) {
       throw new SandboxError(
         "ResourceExhausted",
@@ -262,7 +291,8 @@ export class TtrpcClient implements Disposable {
     const failure = new SandboxError("Unavailable", `the ttrpc connection is lost: ${why}`);
     this.#failure = failure;
     this.#reader.stop();
-    this.#socket.destroy();
+    this.#transport.destroy();
     for (const call of this.#calls.values()) call.reject(failure);
+    this.#closed.resolve(failure);
   }
 }
