@@ -48,8 +48,11 @@ export interface ConfinedProgram {
   readonly network: "host" | { readonly taps: number };
   /** Cgroup below each hierarchy's root, made where it is missing; empty to stay in this one's. */
   readonly cgroup: string;
-  /** Capabilities that stay; none unless given. Only without `user`. */
-  readonly capabilities?: readonly KeptCapability[];
+  /**
+   * Capabilities that stay; none unless given. `all` is for programs that mount and enter namespaces
+   * by themselves, and guard what they run. Only without `user`.
+   */
+  readonly capabilities?: readonly KeptCapability[] | "all";
   /** Whether it is killed when this process ends, however it ends. */
   readonly diesWithParent?: boolean;
   /** How much sooner than others it is killed for want of memory, -1000 to 1000; its parent's unless given. */
@@ -84,7 +87,7 @@ export function confinedCommand(launcher: Launcher, confined: ConfinedProgram): 
     ...(confined.kvm === true ? ["--kvm"] : []),
     ...(network === "host" ? [] : [`--taps=${network.taps}`]),
     ...(cgroup === "" ? [] : [`--cgroup=${cgroup}`]),
-    ...(capabilities.length === 0 ? [] : [`--keep=${capabilities.join(",")}`]),
+    ...(capabilities.length === 0 ? [] : [`--keep=${[capabilities].flat().join(",")}`]),
     ...(confined.diesWithParent === true ? ["--die-with-parent"] : []),
     ...(oomScoreAdjust === undefined ? [] : [`--oom-score-adj=${oomScoreAdjust}`]),
     ...(confined.env ?? []).map((entry) => `--env=${entry}`),

@@ -54,6 +54,18 @@ Deno.test("without another user it has no capabilities either, but those it keep
   assert.match(some, /^CapBnd:\s+0000000008000001$/m);
 });
 
+Deno.test("a program that needs all rights keeps those that this process has", async () => {
+  const options = { user: undefined, capabilities: "all" } as const;
+  const text = await confinedOutput("cat /proc/self/status; umask", options);
+  const own = await Deno.readTextFile("/proc/self/status");
+  for (const name of ["CapEff", "CapBnd"]) {
+    const line = new RegExp(`^${name}:.*$`, "m");
+    assert.equal(line.exec(text)?.[0], line.exec(own)?.[0]);
+  }
+  assert.match(text, /^NoNewPrivs:\s+1$/m);
+  assert.match(text, /^0022$/m);
+});
+
 Deno.test("nothing is open in it but its log and its taps", async () => {
   const script = "ls -l /proc/$$/fd; true";
   const text = await confinedOutput(script, { network: { taps: 2 } });

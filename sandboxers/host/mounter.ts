@@ -82,6 +82,17 @@ export class HostMounter implements Mounter {
     const action = `cannot mount "${first.source}" at "${first.target}"`;
     await this.#launcher.run(action, ["bind", ...args]);
   }
+
+  /**
+   * Makes a directory a mount of its own, in which later mounts are seen by programs that have made
+   * a mount namespace of theirs since. Undone by {@link HostMounter.unmount}.
+   *
+   * @param target The directory.
+   * @throws {SandboxError} `NotFound`, `PermissionDenied`; nothing is mounted then.
+   */
+  async share(target: string): Promise<void> {
+    await this.#launcher.run(`cannot share the mounts below "${target}"`, ["share", target]);
+  }
 }
 
 /** Options one by one, and each lower layer by itself (fsconfig(2); Linux 6.8 and later). */

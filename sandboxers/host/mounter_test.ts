@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { HostMounter } from "./mounter.ts";
-import { assertFails, launcher, run } from "./testing/fixture.ts";
+import { assertFails, launcher, run, until } from "./testing/fixture.ts";
 
 const mounter = new HostMounter(launcher);
 
@@ -173,4 +173,32 @@ Deno.test("volumes of which one fails are not bound at all", async () => {
   }
   await mounter.bind([]);
   await mounter.unmountAll([]);
+});
+
+Deno.test("what is mounted in a shared directory is seen in a namespace that was made before", async () => {
+  await using work = await workspace();
+  const { path } = work;
+  const target = `${path}/target`;
+  await mounter.share(target);
+  const args = ["--mount", "--propagation", "slave", "sleep", "60"];
+  const child = new Deno.Command("unshare", { args, stdin: "null" }).spawn();
+  const seen = async () => await Deno.readTextFile(`/proc/${child.pid}/mountinfo`);
+  try {
+    await until("it has a namespace", async () => {
+      return await Deno.readLink(`/proc/${child.pid}/ns/mnt`) !==
+        await Deno.readLink("/proc/self/ns/mnt");
+    });
+    await Deno.mkdir(`${target}/late`);
+    const late = { source: `${path}/a`, target: `${target}/late`, readonly: false };
+    await mounter.bind([{ ...late, recursive: false }]);
+    assert.match(await seen(), new RegExp(`${target}/late `));
+    // All of it goes with the directory, there too.
+    await mounter.unmount(target);
+    assert.doesNotMatch(await seen(), new RegExp(`${target}/late `));
+    assert.deepEqual(await mountsBelow(target), []);
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+  }
+  await assertFails(mounter.share(`${path}/none`), "NotFound", /none/);
 });

@@ -50,6 +50,8 @@ Deno.test("the permissions of a sandboxer suffice for all that it does to the ho
     "gate a pod",
     "mount shown",
     "relay true",
+    "streams handed",
+    "terminal true",
     "network eth0",
   ]);
   await serving;

@@ -58,18 +58,21 @@ export interface VmmDriverOptions {
   readonly log: Log;
 }
 
+/** What containers in microVMs can do. */
+export const VMM_CAPABILITIES: Capabilities = {
+  exec: true,
+  pause: true,
+  updateContainer: true,
+  updateSandbox: true,
+  terminal: true,
+};
+
 /** Runs sandboxes that are microVMs. */
 export class VmmDriver implements Driver {
   /** The name of this kind. */
   readonly kind = "vmm";
   /** What containers in microVMs can do, for the lifecycle. */
-  readonly capabilities: Capabilities = {
-    exec: true,
-    pause: true,
-    updateContainer: true,
-    updateSandbox: true,
-    terminal: true,
-  };
+  readonly capabilities: Capabilities = VMM_CAPABILITIES;
   readonly #options: VmmDriverOptions;
   readonly #context: PodContext;
   readonly #pods = new Set<VmPod>();

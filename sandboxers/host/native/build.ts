@@ -7,7 +7,7 @@
 
 import { fileURLToPath } from "node:url";
 import { SandboxError } from "../../lifecycle/errors.ts";
-import { HOST_LAUNCHER_FILE } from "../launcher_file.ts";
+import { HOST_LAUNCHER_FILE, PAUSE_FILE } from "../launcher_file.ts";
 
 /** Warnings are errors, and the usual hardening is on. */
 const FLAGS = [
@@ -32,34 +32,62 @@ const FLAGS = [
 const SOURCE_DIR = fileURLToPath(new URL(".", import.meta.url));
 
 const SOURCES = [
+  "bounded.c",
   "cgroups.c",
   "facts.c",
   "fifos.c",
   "launcher.c",
   "mounts.c",
   "netns.c",
+  "netns_mask.c",
   "processes.c",
+  "programs.c",
   "relay.c",
   "relay_verb.c",
+  "sentry_exec.c",
+  "stdio.c",
   "taps.c",
+  "terminal.c",
   "tsc.c",
   "vmm.c",
 ];
 
+/** Without a library: what a sandbox of gVisor runs in its root container. */
+const PAUSE_FLAGS = [
+  ...FLAGS.slice(0, FLAGS.indexOf("-g")),
+  "-O2",
+  "-static",
+  "-nostdlib",
+  "-ffreestanding",
+  "-fno-stack-protector",
+  "-fno-asynchronous-unwind-tables",
+  "-Wl,--build-id=none,-z,noexecstack",
+];
+
 /**
- * Builds the host launcher.
+ * Builds the host launcher, and beside it the root file system of gVisor's root containers.
  *
  * @param options `outDir`: an absolute or relative directory, made where it is missing.
- * @returns The program's path.
+ * @returns The launcher's path.
  * @throws {SandboxError} `FailedPrecondition` without a C compiler; `Internal` when the compiler
  *   refuses the code.
  */
 export async function buildHostLauncher(options: { readonly outDir: string }): Promise<string> {
   const program = `${options.outDir}/${HOST_LAUNCHER_FILE}`;
-  await Deno.mkdir(options.outDir, { recursive: true });
+  await compile(program, FLAGS, SOURCES);
+  await compile(`${options.outDir}/${PAUSE_FILE}`, PAUSE_FLAGS, ["pause.c"]);
+  return program;
+}
+
+async function compile(
+  program: string,
+  flags: readonly string[],
+  sources: readonly string[],
+): Promise<void> {
+  await Deno.mkdir(program.slice(0, program.lastIndexOf("/")), { recursive: true });
   // A temporary name first: a program that runs cannot be written to.
   const temporary = `${program}.${Deno.pid}.new`;
-  const args = [...FLAGS, "-o", temporary, ...SOURCES.map((file) => `${SOURCE_DIR}${file}`)];
+  const args = [...flags, "-o", temporary, ...sources.map((file) => `${SOURCE_DIR}${file}`)];
   const result = await new Deno.Command("cc", { args }).output().catch((cause: unknown) => {
     throw new SandboxError(
       "FailedPrecondition",
@@ -72,7 +100,6 @@ export async function buildHostLauncher(options: { readonly outDir: string }): P
     throw new SandboxError("Internal", `cannot build the host launcher: ${text}`);
   }
   await Deno.rename(temporary, program);
-  return program;
 }
 
 if (import.meta.main) await buildHostLauncher({ outDir: `${SOURCE_DIR}build` });

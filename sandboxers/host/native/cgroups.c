@@ -41,6 +41,8 @@ struct hierarchy {
 
 static struct hierarchy hierarchies[HIERARCHIES_MAX];
 static size_t hierarchy_count;
+/* Whether those count too that no process is put under here: others may have made cgroups there. */
+static bool wants_all;
 
 static bool has_word(const char *list, const char *word, const char *separators) {
   const size_t length = strlen(word);
@@ -71,7 +73,7 @@ static void unescape(char *text) {
 static bool is_new(const struct hierarchy *found) {
   bool is_used = false;
   for (size_t c = 0; c < CONTROLLER_COUNT; c++) is_used = is_used || found->has[c];
-  if (!is_used) return false;
+  if (!is_used) return wants_all;
   for (size_t i = 0; i < hierarchy_count; i++) {
     for (size_t c = 0; c < CONTROLLER_COUNT; c++) {
       if (found->has[c] && hierarchies[i].has[c]) return false;
@@ -277,6 +279,7 @@ static int remove_tree(const char *path, int depth) {
 
 int host_cgroup_remove(int argc, char **argv) {
   if (argc != 2) return host_fail(CODE_INVALID_ARGUMENT, "expected a cgroup");
+  wants_all = true;
   int status = check_path(argv[1]);
   if (status == 0) status = find_hierarchies();
   int failed = 0;

@@ -26,9 +26,12 @@ static const struct {
 } VERBS[] = {
     {"vmm", host_vmm},
     {"netns", host_netns},
+    {"netns-mask", host_netns_mask},
+    {"bounded", host_bounded},
     {"mount", host_mount},
     {"umount", host_umount},
     {"bind", host_bind},
+    {"share", host_share},
     {"identity", host_identity},
     {"alive", host_alive},
     {"signal", host_signal},
@@ -44,6 +47,10 @@ static const struct {
     {"tree-size", host_tree_size},
     {"relay", host_relay},
     {"fifos", host_fifos},
+    {"stdio", host_stdio},
+    {"mkfifo", host_mkfifo},
+    {"terminal", host_terminal},
+    {"sentry-exec", host_sentry_exec},
 };
 
 static const char *name_of(enum host_code code) {
@@ -63,6 +70,7 @@ static const char *name_of(enum host_code code) {
 static enum host_code code_of(int error) {
   switch (error) {
     case ENOENT: case ESRCH: case ENODEV: return CODE_NOT_FOUND;
+    case EEXIST: case EADDRINUSE: return CODE_ALREADY_EXISTS;
     case EACCES: case EPERM: return CODE_PERMISSION_DENIED;
     case ENOMEM: case EAGAIN: case EMFILE: case ENFILE: case ENOSPC: case EDQUOT:
       return CODE_RESOURCE_EXHAUSTED;

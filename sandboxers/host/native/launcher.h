@@ -43,6 +43,14 @@ bool host_parse_number(const char *text, uint64_t most, uint64_t *number);
 /* Whether a path is absolute, fits, and has no "." or ".." and no empty part in it. */
 bool host_is_plain_path(const char *path);
 
+/*
+ * Looks whether a program is one that root owns, and nobody else can write to it or replace it; says
+ * why not. 0, or an exit status. The second also takes this launcher itself, and programs below
+ * directories such as /tmp.
+ */
+int host_check_program(const char *program);
+int host_check_own_program(const char *program);
+
 /* Reads a file of at most size - 1 bytes and ends it with NUL. Its length, or -1 with errno. */
 long host_read_file(const char *path, char *text, size_t size);
 
@@ -79,9 +87,12 @@ int host_join_cgroup(const char *path, int pid);
 /* The verbs. */
 int host_vmm(int argc, char **argv);
 int host_netns(int argc, char **argv);
+int host_netns_mask(int argc, char **argv);
+int host_bounded(int argc, char **argv);
 int host_mount(int argc, char **argv);
 int host_umount(int argc, char **argv);
 int host_bind(int argc, char **argv);
+int host_share(int argc, char **argv);
 int host_identity(int argc, char **argv);
 int host_alive(int argc, char **argv);
 int host_signal(int argc, char **argv);
@@ -97,5 +108,9 @@ int host_tsc(int argc, char **argv);
 int host_tree_size(int argc, char **argv);
 int host_relay(int argc, char **argv);
 int host_fifos(int argc, char **argv);
+int host_stdio(int argc, char **argv);
+int host_mkfifo(int argc, char **argv);
+int host_terminal(int argc, char **argv);
+int host_sentry_exec(int argc, char **argv);
 
 #endif

@@ -4,6 +4,7 @@
  *     mount TARGET {TYPE SOURCE FLAGS COUNT OPTION...}...   several at one directory, the last on top
  *     bind {rw|ro[,recursive] SOURCE TARGET}...             each at its own place
  *     umount TARGET...
+ *     share TARGET                                          a directory, as a mount of its own
  *
  * TYPE is `bind`, `overlay`, or `overlay-by-option` for more options than mount(2) takes.
  */
@@ -257,4 +258,22 @@ int host_bind(int argc, char **argv) {
     return status;
   }
   return 0;
+}
+
+/*
+ * Puts a directory on itself, so that it is a mount, and shares that: what is mounted below it later
+ * is seen in mount namespaces that are made from this one, whatever this host does by default.
+ */
+int host_share(int argc, char **argv) {
+  if (argc != 2 || argv[1][0] != '/') {
+    return host_fail(CODE_INVALID_ARGUMENT, "expected a directory");
+  }
+  const char *target = argv[1];
+  if (mount(target, target, NULL, MS_BIND, NULL) != 0) {
+    return host_fail_errno("cannot mount \"%.500s\" on itself", target);
+  }
+  if (mount(NULL, target, NULL, MS_SHARED, NULL) == 0) return 0;
+  const int status = host_fail_errno("cannot share the mount at \"%.500s\"", target);
+  (void)umount_one(target);
+  return status;
 }

@@ -3,7 +3,7 @@
  * VMM, or a helper of one. It stays the same process all along.
  *
  *     quasaur-host-launcher vmm --directory=DIR --log=FILE [--uid=N --gid=N] [--kvm] [--taps=N]
- *                               [--cgroup=PATH] [--keep=CAPABILITY,...] [--die-with-parent]
+ *                               [--cgroup=PATH] [--keep=CAPABILITY,...|all] [--die-with-parent]
  *                               [--oom-score-adj=N] [--env=NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
  * The program gets an empty standard input, FILE as both outputs, and its taps as descriptors 10 and
@@ -31,6 +31,7 @@
 
 #define ENVIRONMENT_MAX 32
 #define ID_MAX 4294967294u
+#define ALL_CAPABILITIES (~0ull) /* for a program that mounts and enters namespaces by itself */
 #define KVM_DEVICE "/dev/kvm"
 
 static char PATH_ENTRY[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -67,6 +68,10 @@ struct vmm {
 };
 
 static bool parse_capabilities(const char *text, uint64_t *mask) {
+  if (strcmp(text, "all") == 0) {
+    *mask = ALL_CAPABILITIES;
+    return true;
+  }
   while (*text != '\0') {
     const size_t length = strcspn(text, ",");
     bool known = false;
@@ -158,46 +163,6 @@ static int parse(struct vmm *vmm, int argc, char **argv) {
   return 0;
 }
 
-/* A file or directory that nobody but root can change. */
-static bool is_safe(const char *path, bool is_last) {
-  struct stat status;
-  if (lstat(path, &status) != 0) return false;
-  const bool is_kind = is_last ? S_ISREG(status.st_mode) : S_ISDIR(status.st_mode);
-  const bool is_closed =
-      (status.st_mode & S_IWOTH) == 0 && ((status.st_mode & S_IWGRP) == 0 || status.st_gid == 0);
-  return is_kind && status.st_uid == 0 && is_closed;
-}
-
-/* What is run with any right of ours is what the system's administrator put there. */
-static int check_program(const char *program) {
-  if (program[0] != '/') {
-    return host_fail(CODE_INVALID_ARGUMENT, "cannot run \"%.500s\": expected an absolute path",
-                     program);
-  }
-  char path[PATH_MAX];
-  if (realpath(program, path) == NULL) {
-    if (errno == ENOENT || errno == ENOTDIR) {
-      return host_fail(CODE_FAILED_PRECONDITION,
-                       "cannot run \"%.500s\": no such program: install it, or say where it is",
-                       program);
-    }
-    return host_fail_errno("cannot run \"%.500s\"", program);
-  }
-  for (char *at = path; at != NULL; at = strchr(at + 1, '/')) {
-    char *end = strchr(at + 1, '/');
-    if (end != NULL) *end = '\0';
-    const bool safe = is_safe(path, end == NULL) && (at != path || is_safe("/", false));
-    if (!safe) {
-      return host_fail(CODE_FAILED_PRECONDITION,
-                       "cannot run \"%.500s\": \"%.500s\" is not root's alone: expected that root "
-                       "owns it and nobody else can write to it",
-                       program, path);
-    }
-    if (end != NULL) *end = '/';
-  }
-  return 0;
-}
-
 static int set_limits(const struct vmm *vmm) {
   const struct rlimit none = {0, 0};
   struct rlimit files;
@@ -265,7 +230,8 @@ static int become(const struct vmm *vmm) {
       close_range(TAP_FIRST_FD + (unsigned)vmm->taps, ~0u, CLOSE_RANGE_CLOEXEC) != 0) {
     return host_fail_errno("cannot close descriptors");
   }
-  (void)umask(S_IRWXO);
+  /* A program with all rights makes files for containers, which have a mask of their own. */
+  (void)umask(vmm->kept == ALL_CAPABILITIES ? S_IWGRP | S_IWOTH : S_IRWXO);
   (void)execve(vmm->command[0], vmm->command, (char *const *)vmm->environment);
   return host_fail_errno("cannot execute \"%.500s\"", vmm->command[0]);
 }
@@ -287,7 +253,7 @@ int host_vmm(int argc, char **argv) {
   int status = parse(&vmm, argc, argv);
   if (status != 0) return status;
   if (close_range(STDERR_FILENO + 1, ~0u, 0) != 0) return host_fail_errno("cannot close files");
-  if ((status = check_program(vmm.command[0])) != 0) return status;
+  if ((status = host_check_program(vmm.command[0])) != 0) return status;
   (void)setsid(); /* fails only where it leads a session already */
   if ((status = set_limits(&vmm)) != 0) return status;
   if (vmm.cgroup != NULL && (status = host_join_cgroup(vmm.cgroup, getpid())) != 0) return status;

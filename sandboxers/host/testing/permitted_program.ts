@@ -12,9 +12,11 @@ import { attachNetwork } from "../../vmm/network/attachment.ts";
 import { readPodNetwork } from "../../vmm/network/pod_network.ts";
 import { spawnConfined } from "../confined.ts";
 import { Gate } from "../gate.ts";
+import { HandedStdio } from "../handed_stdio.ts";
 import { Launcher } from "../launcher.ts";
 import { HostMounter } from "../mounter.ts";
 import { TaskRelay } from "../task_relay.ts";
+import { Terminal } from "../terminal.ts";
 
 const [directory = "", launcherPath = "", netns = "", socket = ""] = Deno.args;
 const launcher = new Launcher(launcherPath);
@@ -53,6 +55,37 @@ const relay = await TaskRelay.open({
 });
 console.log("relay", await launcher.alive(relay.identity));
 await relay.stop();
+
+const fifo = `${directory}/stdout`;
+await launcher.run("cannot make a FIFO", ["mkfifo", fifo]);
+await Deno.mkdir(`${directory}/streams`);
+const stdio = await HandedStdio.open({
+  stdin: { kind: "readable", readable: new Blob(["streams handed"]).stream() },
+  stdout: { kind: "path", path: fifo },
+  stderr: { kind: "null" },
+  terminal: false,
+}, {
+  launcher,
+  directory: `${directory}/streams`,
+  socketDirectory: directory,
+  label: "a process",
+  log: noLog,
+});
+const { command, args } = stdio.command("/bin/cat", []);
+const output = Deno.readTextFile(fifo);
+const process = new Deno.Command(command, { args: [...args], stderr: "piped" }).spawn();
+assert.equal(await new Response(process.stderr).text(), "");
+stdio.begun();
+await process.status;
+console.log(await output);
+await stdio[Symbol.asyncDispose]();
+
+const [consoleSocket, control] = [`${directory}/console`, `${directory}/control`];
+const files = { socket: consoleSocket, stdin: undefined, stdout: fifo, control };
+const terminal = await Terminal.start(launcher, files);
+terminal.resize(80, 24);
+console.log("terminal", terminal.isOpen);
+await terminal.stop();
 
 const network = await readPodNetwork(launcher, netns);
 const machine = await spawnConfined(launcher, {

@@ -24,7 +24,7 @@ import {
   BoundSources,
   type SourceMounter,
   type WantedSource,
-} from "./bound_sources.ts";
+} from "../../host/bound_sources.ts";
 import { hashOf } from "./key.ts";
 import { once } from "./once.ts";
 import { readBack } from "./read_back.ts";

@@ -6,7 +6,7 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json } from "../../lifecycle/spec.ts";
-import type { BoundSource } from "./bound_sources.ts";
+import type { BoundSource } from "../../host/bound_sources.ts";
 
 /** A source that a container sees. */
 export interface SourceRecord extends BoundSource {

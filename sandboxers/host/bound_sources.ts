@@ -6,8 +6,8 @@
  * @module
  */
 
-import type { BindMount } from "../../host/mounter.ts";
-import { SandboxError } from "../../lifecycle/errors.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
+import type { BindMount } from "./mounter.ts";
 
 /** Mounts and unmounts; the host's mounter. */
 export interface SourceMounter {
