@@ -7,7 +7,7 @@
 
 import type { JsonObject } from "../../../guest/protocol/messages.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
-import { numberOf, objectsOf, stringOf } from "./json.ts";
+import { numberOf, objectsOf, stringOf } from "../../oci/json.ts";
 
 /**
  * Character devices that every kernel has under the same numbers, as `major:minor`.

@@ -14,19 +14,16 @@ import type {
 } from "../../../guest/protocol/messages.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { ContainerSpec } from "../../lifecycle/spec.ts";
-import { defaultConfig } from "./default_config.ts";
+import { readConfig } from "../../oci/config_file.ts";
+import { objectOf, objectsOf, stringOf, stringsOf, without } from "../../oci/json.ts";
+import { withoutHost } from "../../oci/process.ts";
 import { guestDevices, isPrivileged } from "./devices.ts";
-import { objectOf, objectsOf, parseJsonObject, stringOf, stringsOf, without } from "./json.ts";
 import { guestNamespaces } from "./namespaces.ts";
 import { splitMounts } from "./pod_mounts.ts";
-import { withoutHost } from "./process.ts";
 import { resourcesFor } from "./resources.ts";
 
-export { guestProcess } from "./process.ts";
-export { guestResources } from "./resources.ts";
-
-/** Most bytes of a config.json. */
-const CONFIG_BYTES_MAX = 8 << 20;
+export { execProcess as guestProcess } from "../../oci/process.ts";
+export { resourcesObject as guestResources } from "../../oci/resources.ts";
 
 /** Members of `linux` that are about the host, or that are made anew for the guest. */
 const HOST_LINUX_MEMBERS = [
@@ -68,7 +65,7 @@ export async function guestContainer(
   spec: ContainerSpec,
   guest: GuestShape,
 ): Promise<GuestContainer> {
-  const config = spec.bundle === "" ? defaultConfig(spec) : await readConfig(spec.bundle);
+  const config = await readConfig(spec);
   try {
     return convert(config, spec, guest);
   } catch (error) {
@@ -120,23 +117,5 @@ function refuseImpossible(config: JsonObject): void {
       "system calls cannot be handed to a listener of the host: take listenerPath out of the " +
         "seccomp profile",
     );
-  }
-}
-
-async function readConfig(bundle: string): Promise<JsonObject> {
-  const path = `${bundle}/config.json`;
-  const action = `cannot read "${path}"`;
-  try {
-    const { size } = await Deno.stat(path);
-    if (size > CONFIG_BYTES_MAX) {
-      throw new SandboxError(
-        "InvalidArgument",
-        `${action}: found ${size} bytes, expected at most ${CONFIG_BYTES_MAX}`,
-      );
-    }
-    return parseJsonObject(await Deno.readTextFile(path), `"${path}"`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw SandboxError.from(error, action);
-    throw new SandboxError("InvalidArgument", `${action}: no such file`, { cause: error });
   }
 }

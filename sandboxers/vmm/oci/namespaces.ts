@@ -7,7 +7,7 @@
  */
 
 import type { JsonObject } from "../../../guest/protocol/messages.ts";
-import { objectsOf, stringOf } from "./json.ts";
+import { objectsOf, stringOf } from "../../oci/json.ts";
 
 /** What a container has of its own. */
 export interface GuestNamespaces {

@@ -6,7 +6,7 @@
 
 import type { GuestMount, JsonObject } from "../../../guest/protocol/messages.ts";
 import type { ContainerSpec } from "../../lifecycle/spec.ts";
-import { objectsOf, stringOf, stringsOf } from "./json.ts";
+import { objectsOf, stringOf, stringsOf } from "../../oci/json.ts";
 
 /** Types of mounts that need nothing of the host. */
 const GUEST_TYPES: ReadonlySet<string> = new Set([

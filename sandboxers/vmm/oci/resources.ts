@@ -8,8 +8,7 @@
  */
 
 import type { JsonObject } from "../../../guest/protocol/messages.ts";
-import type { ResourceSpec } from "../../lifecycle/spec.ts";
-import { objectOf, only, stringOf } from "./json.ts";
+import { objectOf, only, stringOf } from "../../oci/json.ts";
 
 const KEPT = ["devices", "hugepageLimits", "pids", "unified"];
 /** Without `swappiness`, `kernel` and others that are of cgroup v1. */
@@ -36,30 +35,6 @@ export function resourcesFor(resources: JsonObject, cpus: number): JsonObject {
     ...(Object.keys(memory).length === 0 ? {} : { memory }),
     ...(Object.keys(keptCpu).length === 0 ? {} : { cpu: keptCpu }),
   };
-}
-
-/**
- * New limits of a running container, as OCI's `linux.resources`. CPUs by number are left out: they
- * are the host's.
- *
- * @param limits What is missing stays as it is.
- */
-export function guestResources(limits: ResourceSpec): JsonObject {
-  const { memoryBytes, cpuQuotaUs, cpuPeriodUs, cpuShares, pids } = limits;
-  const cpu = defined({ quota: cpuQuotaUs, period: cpuPeriodUs, shares: cpuShares });
-  return {
-    ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes } }),
-    ...(Object.keys(cpu).length === 0 ? {} : { cpu }),
-    ...(pids === undefined ? {} : { pids: { limit: pids } }),
-  };
-}
-
-/** The members that have a value. */
-function defined(members: Readonly<Record<string, number | undefined>>): JsonObject {
-  const entries = Object.entries(members);
-  return Object.fromEntries(
-    entries.flatMap(([name, value]) => value === undefined ? [] : [[name, value] as const]),
-  );
 }
 
 /** The highest CPU of a list such as `0-1,3`; none for one that is not understood. */

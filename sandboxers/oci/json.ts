@@ -4,8 +4,11 @@
  * @module
  */
 
-import type { Json, JsonObject } from "../../../guest/protocol/messages.ts";
-import { SandboxError } from "../../lifecycle/errors.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
+import type { Json } from "../lifecycle/spec.ts";
+
+/** A JSON object. */
+export type JsonObject = { readonly [key: string]: Json };
 
 /** Numbers from here on stand for a negative one in 64 bits: `unlimited` is written as 2^64 - 1. */
 const SIGN_BIT = 2n ** 63n;

@@ -7,10 +7,10 @@
  * @module
  */
 
-import type { JsonObject } from "../../../guest/protocol/messages.ts";
-import type { ContainerSpec, SeccompAction, SeccompSpec } from "../../lifecycle/spec.ts";
+import type { ContainerSpec, SeccompAction, SeccompSpec } from "../lifecycle/spec.ts";
+import type { JsonObject } from "./json.ts";
 import { DEFAULT_CAPABILITIES, processObject } from "./process.ts";
-import { guestResources } from "./resources.ts";
+import { resourcesObject } from "./resources.ts";
 
 const MOUNTS: readonly JsonObject[] = [
   mount("/proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -63,7 +63,7 @@ export function defaultConfig(spec: ContainerSpec): JsonObject {
       namespaces: [{ type: "pid" }, { type: "mount" }, { type: "ipc", path: "pod" }],
       resources: {
         devices: [{ allow: false, access: "rwm" }],
-        ...guestResources(spec.resources),
+        ...resourcesObject(spec.resources),
       },
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READONLY_PATHS,

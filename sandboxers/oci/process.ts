@@ -1,14 +1,13 @@
 /**
- * OCI's `process` object for the guest.
+ * OCI's `process` object, from what a caller asks for.
  *
  * Source: opencontainers/runtime-spec config.md, section Process.
  *
  * @module
  */
 
-import type { JsonObject } from "../../../guest/protocol/messages.ts";
-import type { CapabilitySpec, ProcessSpec } from "../../lifecycle/spec.ts";
-import { without } from "./json.ts";
+import type { CapabilitySpec, ProcessSpec } from "../lifecycle/spec.ts";
+import { type JsonObject, without } from "./json.ts";
 
 /** What containerd and runc let a process do that asks for nothing special. */
 const DEFAULT_NAMES = [
@@ -37,7 +36,7 @@ export const DEFAULT_CAPABILITIES: CapabilitySpec = {
   ambient: [],
 };
 
-/** The guest has no AppArmor and no SELinux; CPUs of the host are not the guest's. */
+/** Another kernel has no AppArmor and no SELinux of this host, and its CPUs are not the host's. */
 const HOST_MEMBERS = ["apparmorProfile", "selinuxLabel", "execCPUAffinity", "commandLine"];
 
 /**
@@ -56,7 +55,7 @@ export function withoutHost(process: JsonObject): JsonObject {
  * @param spec The process.
  * @param terminal Whether it gets a terminal.
  */
-export function guestProcess(spec: ProcessSpec, terminal: boolean): JsonObject {
+export function execProcess(spec: ProcessSpec, terminal: boolean): JsonObject {
   return { ...processObject({ capabilities: DEFAULT_CAPABILITIES, ...spec }), terminal };
 }
 
