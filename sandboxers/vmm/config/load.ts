@@ -5,68 +5,43 @@
  * @module
  */
 
-import { configFromFlag, readConfigFile, readOptionalConfigFile } from "../../config/file.ts";
-import { printConfig, sampleConfig } from "../../config/print.ts";
-import {
-  type ConfigSource,
-  type ReadConfig,
-  readConfig,
-  valuesOrThrow,
-} from "../../config/read.ts";
+import { type ConfigOptions, KindConfig } from "../../config/kind_config.ts";
+import type { ReadConfig } from "../../config/read.ts";
 import { DEFAULT_CONFIG_FILE, type VmmConfig } from "./config.ts";
 import { FOREIGN_KEYS, VMM_SCHEMA } from "./schema.ts";
 
-/** What the configuration is made of. */
-export interface VmmConfigOptions {
-  /** The file; it has to be there. Default: {@link DEFAULT_CONFIG_FILE}, where that is there. */
-  readonly file?: string | undefined;
-  /** Settings that go before those of the file, as TOML: `hypervisor.vcpus=2`. */
-  readonly set?: readonly string[];
+/** Reads, checks and prints it. */
+export const VMM_CONFIG: KindConfig<VmmConfig> = new KindConfig({
+  kind: "vmm",
+  schema: VMM_SCHEMA,
+  file: DEFAULT_CONFIG_FILE,
+  foreign: FOREIGN_KEYS,
+  check,
+});
+
+/** See {@link KindConfig.read}. */
+export function readVmmConfig(options: ConfigOptions = {}): ReadConfig<VmmConfig> {
+  return VMM_CONFIG.read(options);
 }
 
-/**
- * Reads the configuration, with all that is wrong with it.
- *
- * @throws {SandboxError} `NotFound` for a named file that is missing; `PermissionDenied`;
- *   `InvalidArgument` where it is not TOML.
- */
-export function readVmmConfig(options: VmmConfigOptions = {}): ReadConfig<VmmConfig> {
-  return readConfig(VMM_SCHEMA, sourcesOf(options), { foreign: FOREIGN_KEYS, check });
-}
-
-/**
- * The configuration, which is right.
- *
- * @throws {SandboxError} As {@link readVmmConfig}, and `InvalidArgument` with all that is wrong.
- */
-export function loadVmmConfig(options: VmmConfigOptions = {}): VmmConfig {
-  return valuesOrThrow(readVmmConfig(options), "of the vmm sandboxer");
+/** See {@link KindConfig.load}. */
+export function loadVmmConfig(options: ConfigOptions = {}): VmmConfig {
+  return VMM_CONFIG.load(options);
 }
 
 /** The configuration without any file. */
 export function defaultVmmConfig(): VmmConfig {
-  return valuesOrThrow(readConfig(VMM_SCHEMA, [], { check }), "of the vmm sandboxer");
+  return VMM_CONFIG.defaults();
 }
 
-/** The configuration as TOML, each value with where it comes from. */
-export function printVmmConfig({ values, places }: ReadConfig<VmmConfig>): string {
-  return printConfig(VMM_SCHEMA, values, places);
+/** See {@link KindConfig.print}. */
+export function printVmmConfig(read: ReadConfig<VmmConfig>): string {
+  return VMM_CONFIG.print(read);
 }
 
-/** A file with every key, commented out. */
+/** See {@link KindConfig.sample}. */
 export function sampleVmmConfig(): string {
-  return sampleConfig(VMM_SCHEMA, [
-    "Configuration of the vmm sandboxer. Copy it to /etc/quasaur/vmm.toml, or name it with --config.",
-    "Every key is shown with its default; `quasaur config vmm` prints what is in effect.",
-  ]);
-}
-
-function sourcesOf({ file, set = [] }: VmmConfigOptions): ConfigSource[] {
-  const fromFile = file === undefined
-    ? readOptionalConfigFile(DEFAULT_CONFIG_FILE)
-    : readConfigFile(file);
-  const fromFlags = set.map((text) => configFromFlag(text, "--set"));
-  return [...(fromFile === undefined ? [] : [fromFile]), ...fromFlags];
+  return VMM_CONFIG.sample();
 }
 
 /** Finds values that do not go together. */

@@ -4,18 +4,9 @@
  * @module
  */
 
+import { missingFilesOf, type NeededFile } from "../../config/needed_files.ts";
 import type { VmmConfig } from "./config.ts";
 import { guestFiles } from "./machine.ts";
-
-/** A file that machines need. */
-interface NeededFile {
-  /** The setting that names it. */
-  readonly setting: string;
-  /** The file. */
-  readonly path: string;
-  /** How to get it. */
-  readonly advice: string;
-}
 
 /**
  * Tells which files of a configuration are not there, a line each.
@@ -23,12 +14,7 @@ interface NeededFile {
  * @param config The configuration.
  */
 export async function missingFiles(config: VmmConfig): Promise<string[]> {
-  const missing: string[] = [];
-  for (const { setting, path, advice } of neededFiles(config)) {
-    const found = await whatIsAt(path);
-    if (found !== undefined) missing.push(`${setting}: "${path}": ${found}: ${advice}`);
-  }
-  return missing;
+  return await missingFilesOf(neededFiles(config));
 }
 
 function neededFiles({ hypervisor }: VmmConfig): NeededFile[] {
@@ -53,15 +39,4 @@ function neededFiles({ hypervisor }: VmmConfig): NeededFile[] {
       advice: 'install the Debian package virtiofsd, or set hypervisor.share_fs to "none"',
     }]),
   ];
-}
-
-/** What is wrong with a path; undefined where it is a file. */
-async function whatIsAt(path: string): Promise<string | undefined> {
-  try {
-    return (await Deno.stat(path)).isFile ? undefined : "it is no file";
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "no such file";
-    if (error instanceof Deno.errors.NotADirectory) return "what is above it is no directory";
-    return error instanceof Error ? error.message : String(error);
-  }
 }
