@@ -17,7 +17,7 @@ import {
   stubShims,
 } from "./setup/build.ts";
 import { inspectMachine, type Machine } from "./setup/machine.ts";
-import { PREFERENCES_PATH, SOURCE_PATH } from "./setup/newer_suite.ts";
+import { OWN_FILES } from "./setup/newer_suite.ts";
 import { makePlan, type PackageStep } from "./setup/plan.ts";
 import { Progress } from "./setup/progress.ts";
 import { type Purpose, PURPOSES, type Requirement, requirementsFor } from "./setup/requirements.ts";
@@ -59,7 +59,7 @@ export async function setUp(options: SetupOptions, progress: Progress): Promise<
   if (options.shimPrefix !== undefined) builds.push(stubShims(options.shimPrefix));
   progress.line(`Set-up for ${options.purposes.join(", ")}: looking at this machine`);
   for (let round = 1; round <= ROUNDS_MAX; round++) {
-    const machine = await inspectMachine(requirements, [SOURCE_PATH, PREFERENCES_PATH]);
+    const machine = await inspectMachine(requirements, OWN_FILES);
     const plan = await makePlan(machine, requirements);
     if (plan.kind === "impossible") throw new SandboxError("FailedPrecondition", plan.message);
     const stale = await staleBuilds(builds);

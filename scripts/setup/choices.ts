@@ -61,8 +61,9 @@ export function chooseFrom(
   apt: AptFacts,
   suite: string,
 ): Choice | undefined {
+  const names = namesOf(apt, suite);
   const versionIn = (policy: PackagePolicy | undefined) =>
-    policy?.versions.find(({ suites }) => suites.includes(suite))?.version;
+    policy?.versions.find(({ suites }) => suites.some((name) => names.includes(name)))?.version;
   const clang = versionIn(apt.policies.get("clang"));
   const offered = requirement.packages.every((need) => {
     const version = versionIn(apt.policies.get(named(need, clang)));
@@ -70,6 +71,28 @@ export function chooseFrom(
   });
   if (!offered) return undefined;
   return { requirement, suite, packages: requirement.packages.map((need) => named(need, clang)) };
+}
+
+/**
+ * Whether what apt would take by itself comes from a suite.
+ *
+ * @param choice What it would take.
+ * @param apt What apt says.
+ * @param suite The suite's code name; sources may also name it by what it is now, such as `stable`.
+ */
+export function offersFrom({ packages }: Choice, apt: AptFacts, suite: string): boolean {
+  const names = namesOf(apt, suite);
+  return packages.every((name) => {
+    const policy = apt.policies.get(name);
+    const offer = policy?.versions.find(({ version }) => version === policy.candidate);
+    return offer?.suites.some((candidate) => names.includes(candidate)) ?? false;
+  });
+}
+
+/** The names under which sources may have a suite. */
+function namesOf(apt: AptFacts, suite: string): string[] {
+  return apt.releases.filter(({ codename }) => codename === suite)
+    .flatMap(({ codename, archive }) => [codename, archive]);
 }
 
 /** A package's name, with clang's major version where it has one in it. */

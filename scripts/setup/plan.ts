@@ -3,14 +3,22 @@
  *
  * The rule: the machine's own suites where they have what is needed and apt finds a solution;
  * otherwise a newer suite, from a source that is there already or from one that set-up adds with so
- * low a priority that nothing else is ever taken from it.
+ * low a priority that nothing else is ever taken from it. What must come from one suite comes from
+ * there, in the same way.
  *
  * @module
  */
 
-import { type Choice, chooseFrom, chooseOwn } from "./choices.ts";
+import { type Choice, chooseFrom, chooseOwn, offersFrom } from "./choices.ts";
 import type { AptFacts, Machine } from "./machine.ts";
-import { debianSource, NEWER_SUITE, newerSuiteFiles, type NewFile } from "./newer_suite.ts";
+import {
+  debianSource,
+  FIXED_SUITE,
+  fixedSuiteFiles,
+  NEWER_SUITE,
+  newerSuiteFiles,
+  type NewFile,
+} from "./newer_suite.ts";
 import type { Requirement } from "./requirements.ts";
 
 /** One thing to do with the package manager. */
@@ -60,18 +68,25 @@ export async function makePlan(
   const newer: Choice[] = [];
   const lacking: Requirement[] = [];
   for (const requirement of missing) {
-    const choice = chooseOwn(requirement, apt) ?? chooseKnown(requirement, apt);
+    const choice = chooseKnown(requirement, apt);
     if (choice === undefined) lacking.push(requirement);
     else if (choice.packages.length === 0) return broken(requirement);
     else (choice.suite === undefined ? own : newer).push(choice);
   }
   const steps = await installs(own, newer, apt);
   if (lacking.length === 0) return { kind: "steps", steps };
-  return withNewerSuite(machine, apt, steps, lacking);
+  return withMoreSuites(machine, apt, steps, lacking);
 }
 
-/** The packages from a suite that apt has lists of, though it would not take them by itself. */
+/**
+ * The packages as apt would take them by itself, or else from a suite that it has lists of; always
+ * from the one suite that will do, where there is such.
+ */
 function chooseKnown(requirement: Requirement, apt: AptFacts): Choice | undefined {
+  const { suite } = requirement;
+  const own = chooseOwn(requirement, apt);
+  if (own !== undefined && (suite === undefined || offersFrom(own, apt, suite))) return own;
+  if (suite !== undefined) return chooseFrom(requirement, apt, suite);
   for (const { codename } of apt.releases) {
     const choice = chooseFrom(requirement, apt, codename);
     if (choice !== undefined) return choice;
@@ -92,7 +107,9 @@ async function installs(
   if (own.length === 0) return bySuite(newer);
   const [step] = bySuite(own);
   if (step?.kind === "install" && !(await apt.simulate(step.packages)).solvable) {
-    const moved = own.map(({ requirement }) => chooseFrom(requirement, apt, NEWER_SUITE));
+    const moved = own.map(({ requirement }) =>
+      chooseFrom(requirement, apt, requirement.suite ?? NEWER_SUITE)
+    );
     const known = moved.filter((choice) => choice !== undefined);
     if (known.length === own.length) return bySuite([...newer, ...known]);
   }
@@ -109,34 +126,41 @@ function bySuite(choices: readonly Choice[]): PackageStep[] {
   }));
 }
 
-/** Adds the newer suite for what no known suite has. */
-function withNewerSuite(
+/** Adds suites for what no known suite has. */
+function withMoreSuites(
   machine: Machine,
   apt: AptFacts,
   before: readonly PackageStep[],
   lacking: readonly Requirement[],
 ): Plan {
-  if (apt.releases.some(({ codename }) => codename === NEWER_SUITE)) return tooOld(lacking, apt);
+  const bySuite = [...Map.groupBy(lacking, ({ suite }) => suite ?? NEWER_SUITE)];
+  const hopeless = bySuite.flatMap(([suite, group]) =>
+    apt.releases.some(({ codename }) => codename === suite) ? group : []
+  );
+  if (hopeless.length > 0) return tooOld(hopeless, apt);
   const source = debianSource(apt.releases, apt.sources);
   if (source === undefined) {
     return unknownSystem(machine, lacking, "its packages do not come from Debian");
   }
-  const packages = lacking.flatMap((requirement) => requirement.packages)
-    .map(({ name }) => name.replace("{clang}", "N"));
-  const files = newerSuiteFiles(source, packages)
+  const added = bySuite.map(([suite, group]) => {
+    const packages = group.flatMap((requirement) => requirement.packages)
+      .map(({ name }) => name.replace("{clang}", "N"));
+    const makeFiles = suite === FIXED_SUITE ? fixedSuiteFiles : newerSuiteFiles;
+    const why = group.map(({ title }) => title).join(", ");
+    return { suite, packages, why, files: makeFiles(source, packages) };
+  });
+  const files = added.flatMap((suite) => suite.files)
     .filter(({ path, text }) => machine.ownFiles.get(path) !== text);
+  const suites = added.map(({ suite }) => suite).join(" and ");
   return {
     kind: "steps",
     steps: [
       ...before,
       ...files.map((file) => ({ kind: "write", ...file } as const)),
-      { kind: "update", why: `fetches the package lists of ${NEWER_SUITE}` },
-      {
-        kind: "install",
-        packages,
-        suite: NEWER_SUITE,
-        why: lacking.map(({ title }) => title).join(", "),
-      },
+      { kind: "update", why: `fetches the package lists of ${suites}` },
+      ...added.map(({ suite, packages, why }) => (
+        { kind: "install", packages, suite, why } as const
+      )),
     ],
   };
 }
@@ -151,7 +175,7 @@ function tooOld(lacking: readonly Requirement[], apt: AptFacts): Plan {
     kind: "impossible",
     message: [
       `Cannot install what is missing: no package source of this machine has it, and it has`,
-      `${NEWER_SUITE} already:`,
+      `${[...new Set(lacking.map(({ suite }) => suite ?? NEWER_SUITE))].join(" and ")} already:`,
       ...lines,
       "Run apt-get update, or install these by hand, and run set-up again",
     ].join("\n"),

@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { parsePolicies, parseReleases, type Simulation } from "./apt_policy.ts";
 import { parseSources } from "./apt_sources.ts";
 import type { Machine } from "./machine.ts";
-import { PREFERENCES_PATH, SOURCE_PATH } from "./newer_suite.ts";
+import {
+  FIXED_PREFERENCES_PATH,
+  FIXED_SOURCE_PATH,
+  PREFERENCES_PATH,
+  SOURCE_PATH,
+} from "./newer_suite.ts";
 import { makePlan, type PackageStep, type Plan } from "./plan.ts";
 import { PURPOSES, type RequirementId, REQUIREMENTS, requirementsFor } from "./requirements.ts";
 
@@ -61,6 +66,39 @@ function machine(
   };
 }
 
+/** Requirements that were found. */
+function all(ids: readonly RequirementId[]): Map<RequirementId, string> {
+  return new Map(ids.map((id) => [id, "there"]));
+}
+
+/** A machine that has the lists of trixie too, with the pins that set-up writes. */
+function withRunscOfTrixie(before: Machine): Machine {
+  const { apt } = before;
+  if (apt === undefined) return before;
+  const runsc = parsePolicies([
+    "runsc:",
+    "  Installed: (none)",
+    "  Candidate: 0.0~20240729.0-4+b7",
+    "  Version table:",
+    "     0.0~20240729.0-7+b1 100",
+    "        100 http://deb.debian.org/debian forky/main amd64 Packages",
+    "     0.0~20240729.0-4+b7 990",
+    "         90 http://deb.debian.org/debian trixie/main amd64 Packages",
+    "     0.0~20221219.0-2+b3 500",
+    "        500 http://deb.debian.org/debian bookworm/main amd64 Packages",
+    "",
+  ].join("\n"));
+  const trixie = { origin: "Debian", label: "Debian", codename: "trixie", archive: "stable" };
+  return {
+    ...before,
+    apt: {
+      ...apt,
+      releases: [...apt.releases, trixie],
+      policies: new Map([...apt.policies, ...runsc]),
+    },
+  };
+}
+
 /** The steps of a plan that is possible. */
 function stepsOf(plan: Plan): readonly PackageStep[] {
   assert.equal(plan.kind, "steps", JSON.stringify(plan));
@@ -83,9 +121,12 @@ Deno.test("on a fresh Debian 12 only what it lacks comes from the newer suite, a
     "containernetworking-plugins runc busybox-static xz-utils zstd",
     `write ${SOURCE_PATH}`,
     `write ${PREFERENCES_PATH}`,
+    `write ${FIXED_SOURCE_PATH}`,
+    `write ${FIXED_PREFERENCES_PATH}`,
     "update",
     "install forky: containerd libwasmedge0 wasmedge qemu-system-x86 virtiofsd erofs-utils " +
     "quickjs libquickjs",
+    "install trixie: runsc",
   ]);
 });
 
@@ -93,7 +134,7 @@ Deno.test("on a fresh Debian 13 likewise: its containerd and WasmEdge are too ol
   const steps = stepsOf(await makePlan(machine("trixie"), requirementsFor(["demo"])));
   assert.deepEqual(steps.map(brief), [
     "install own: gcc libc6-dev clang lld wasi-libc libclang-rt-19-dev-wasm32 iproute2 " +
-    "containernetworking-plugins busybox-static virtiofsd quickjs libquickjs xz-utils zstd",
+    "containernetworking-plugins busybox-static virtiofsd quickjs libquickjs xz-utils zstd runsc",
     `write ${SOURCE_PATH}`,
     `write ${PREFERENCES_PATH}`,
     "update",
@@ -101,13 +142,54 @@ Deno.test("on a fresh Debian 13 likewise: its containerd and WasmEdge are too ol
   ]);
 });
 
-Deno.test("a Debian that has everything uses its own suites alone", async () => {
+Deno.test("a Debian that has everything uses its own suites, but for what must come from another", async () => {
   const steps = stepsOf(await makePlan(machine("forky"), ALL));
   assert.deepEqual(steps.map(brief), [
     "install own: containerd libwasmedge0 gcc libc6-dev clang lld wasi-libc " +
     "libclang-rt-21-dev-wasm32 iproute2 containernetworking-plugins runc busybox-static wasmedge " +
     "qemu-system-x86 virtiofsd erofs-utils quickjs libquickjs xz-utils zstd",
+    `write ${FIXED_SOURCE_PATH}`,
+    `write ${FIXED_PREFERENCES_PATH}`,
+    "update",
+    "install trixie: runsc",
   ]);
+});
+
+Deno.test("what must come from one suite is taken from no newer one, and stays there", async () => {
+  const some = machine("forky", { found: ALL.map(({ id }) => id).filter((id) => id !== "runsc") });
+  const steps = stepsOf(await makePlan(some, ALL));
+  const [source, preferences] = steps.filter((step) => step.kind === "write");
+  assert.match(source?.text ?? "", /^Suites: trixie$/m);
+  const pins = [
+    ...(preferences?.text ?? "").matchAll(/^Package: (.*)\nPin: (.*)\nPin-Priority: (.*)$/gm),
+  ];
+  assert.deepEqual(pins.map(([, ...fields]) => fields.join("; ")), [
+    "*; release n=trixie; 90",
+    "runsc; release n=trixie; 990",
+  ]);
+});
+
+Deno.test("once that suite is known, its package is installed from there", async () => {
+  const known = withRunscOfTrixie(machine("bookworm-forky"));
+  const found = ALL.map(({ id }) => id).filter((id) => id !== "runsc");
+  const steps = stepsOf(await makePlan({ ...known, found: all(found) }, ALL));
+  assert.deepEqual(steps.map(brief), ["install trixie: runsc"]);
+});
+
+Deno.test("a suite that goes by what it is now is known as well", async () => {
+  const known = machine("trixie", {
+    found: ALL.map(({ id }) => id).filter((id) => id !== "runsc"),
+  });
+  const runsc = {
+    installed: undefined,
+    candidate: "0.0~20240729.0-4+b7",
+    versions: [{ version: "0.0~20240729.0-4+b7", suites: ["stable"], priority: 500 }],
+  };
+  const policies = new Map([...known.apt?.policies ?? [], ["runsc", runsc]]);
+  const steps = stepsOf(
+    await makePlan({ ...known, apt: known.apt && { ...known.apt, policies } }, ALL),
+  );
+  assert.deepEqual(steps.map(brief), ["install own: runsc"]);
 });
 
 Deno.test("the new source is that of the machine's archive with its keys, and is pinned low", async () => {
@@ -134,6 +216,10 @@ Deno.test("once the source is there it is used, and not written again", async ()
     "install own: gcc libc6-dev clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 " +
     "containernetworking-plugins busybox-static xz-utils zstd",
     "install forky: containerd libwasmedge0 qemu-system-x86 virtiofsd erofs-utils quickjs libquickjs",
+    `write ${FIXED_SOURCE_PATH}`,
+    `write ${FIXED_PREFERENCES_PATH}`,
+    "update",
+    "install trixie: runsc",
   ]);
 });
 

@@ -5,12 +5,14 @@
  * @module
  */
 
+import { checkRunsc } from "../../sandboxers/quark/gvisor/runsc_version.ts";
 import { run } from "../../tests/support/command.ts";
 import {
   CONTAINERD_MINIMUM,
   EROFS_MINIMUM,
   QEMU_MINIMUM,
   type RequirementId,
+  RUNSC_MINIMUM,
   WASMEDGE_MINIMUM,
 } from "./requirements.ts";
 import { isAtLeast } from "./versions.ts";
@@ -63,7 +65,23 @@ const PROBES: Readonly<Record<RequirementId, () => Promise<string | undefined>>>
     const versions = await Promise.all([versionOf(xz, undefined), versionOf(zstd, undefined)]);
     return versions.every((version) => version !== undefined) ? versions.join(", ") : undefined;
   },
+  "runsc": runsc,
 };
+
+/** The version of runsc with the Go that built it, and a warning where that build crashes. */
+async function runsc(): Promise<string | undefined> {
+  for (const directory of PATH.split(":")) {
+    const program = `${directory}/runsc`;
+    if (!await isFile(program)) continue;
+    const found = await checkRunsc(program).catch(() => undefined);
+    // Debian's versions and gVisor's own have the day in them: 0.0~20240729.0, release-20240729.0.
+    const day = /\d{8}/.exec(found?.version ?? "")?.[0];
+    if (found === undefined || day === undefined || day < RUNSC_MINIMUM) return undefined;
+    const { version, go = "unknown", problem } = found;
+    return `${version} (Go ${go})${problem === undefined ? "" : `, WARNING: ${problem}`}`;
+  }
+  return undefined;
+}
 
 /** The version of the QuickJS compiler, where its library is there too; it has no `--version`. */
 async function quickjs(): Promise<string | undefined> {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { FIXED_SUITE } from "./newer_suite.ts";
+
 /** What a set-up is for. */
 export type Purpose = "demo" | "test" | "bench";
 
@@ -33,7 +35,8 @@ export type RequirementId =
   | "virtiofsd"
   | "mkfs.erofs"
   | "quickjs"
-  | "decompressors";
+  | "decompressors"
+  | "runsc";
 
 /** Something that the machine must have. */
 export interface Requirement {
@@ -47,6 +50,8 @@ export interface Requirement {
   readonly purposes: readonly Purpose[];
   /** The Debian packages that bring it. */
   readonly packages: readonly PackageNeed[];
+  /** The only suite whose packages will do; the machine's own or a newer one, where it is missing. */
+  readonly suite?: string;
 }
 
 /** The oldest containerd with the sandbox API that the sandboxers speak. */
@@ -60,6 +65,9 @@ export const QEMU_MINIMUM = "11.1";
 
 /** The oldest mkfs.erofs that the vmm sandboxer was run with. */
 export const EROFS_MINIMUM = "1.9";
+
+/** The oldest runsc that the gVisor sandboxes were run with, by the day of its release. */
+export const RUNSC_MINIMUM = "20240729";
 
 /** Everything that is needed for anything. */
 export const REQUIREMENTS: readonly Requirement[] = [
@@ -165,6 +173,15 @@ export const REQUIREMENTS: readonly Requirement[] = [
     why: "they unpack the kernel of microVMs and its modules",
     purposes: PURPOSES,
     packages: [{ name: "xz-utils" }, { name: "zstd" }],
+  },
+  {
+    id: "runsc",
+    title: "gVisor's runsc",
+    why: "it runs the sandboxes of gVisor",
+    purposes: PURPOSES,
+    packages: [{ name: "runsc", atLeast: `0.0~${RUNSC_MINIMUM}` }],
+    // The same release built with a newer Go crashes in about one run of ten.
+    suite: FIXED_SUITE,
   },
 ];
 
