@@ -1,6 +1,6 @@
 /**
- * Runs WebAssembly modules in sandboxes of this process, and Linux programs in microVMs, without
- * containerd. Open a sandboxer, create a sandbox, run a module, read what it writes:
+ * Runs WebAssembly modules in sandboxes of this process, and Linux programs in microVMs or in gVisor,
+ * without containerd. Open a sandboxer, create a sandbox, run a module, read what it writes:
  *
  * ```ts ignore
  * import { open } from "@quasaur/quasaur";
@@ -33,6 +33,16 @@
  * await using third = await other.fork();
  * ```
  *
+ * gVisor runs commands over an application kernel: it starts quickly, needs nothing of the processor,
+ * and sees what the root file system's directory holds.
+ *
+ * ```ts ignore
+ * await using sandboxer = await open("gvisor");
+ * await using sandbox = await sandboxer.createSandbox({ network: { kind: "host" } });
+ * await using container = await sandbox.run({ rootfs: "./alpine", command: ["dmesg"] });
+ * console.log(new TextDecoder().decode((await container.output()).stdout));
+ * ```
+ *
  * Whatever fails throws a {@link SandboxError}, whose code says what kind of failure it is.
  *
  * @module
@@ -54,7 +64,21 @@ export type {
   WasmEngine,
 } from "./sandboxers/embedded/api.ts";
 export type {
+  GvisorOpenOptions,
+  GvisorRunOptions,
+  GvisorSandbox,
+  GvisorSandboxer,
+  GvisorSandboxOptions,
+} from "./sandboxers/embedded/gvisor_api.ts";
+export type {
+  LinuxContainer,
+  LinuxProcess,
+  LinuxProcessOptions,
+  LinuxRunOptions,
+  LinuxUser,
   TerminalSize,
+} from "./sandboxers/embedded/linux_api.ts";
+export type {
   VmmContainer,
   VmmOpenOptions,
   VmmProcess,

@@ -54,3 +54,19 @@ Deno.test("config vmm --sample prints a file that it takes", async () => {
   assert.equal(code, 0);
   assert.doesNotMatch(stderr, /unknown|expected/);
 });
+
+Deno.test("config quark prints every setting, tells problems, and what is missing on this host", async () => {
+  await using place = await Workplace.make();
+  await Deno.writeTextFile(`${place.path}/quark.toml`, '[gvisor]\nplatform = "ptrace"\n');
+  const set = ["--set", "quark.path=/nonexistent/quark"];
+  const { code, stdout, stderr } = await place.run(
+    ["config", "quark", "--config", "quark.toml", ...set],
+  );
+  assert.equal(code, 0);
+  assert.match(stdout, /^platform = "ptrace" {2}# quark.toml:2$/m);
+  assert.match(stdout, /^path = "\/nonexistent\/quark" {2}# --set$/m);
+  assert.match(stderr, /warning: quark.path: "\/nonexistent\/quark": no such file: build Quark/);
+  const wrong = await place.run(["config", "quark", "--set", "gvisor.platform=xen"]);
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.stderr, /--set: "gvisor.platform" is the text "xen": expected one of/);
+});

@@ -42,7 +42,10 @@ Deno.test("a bad command line ends with 2, says what was found and prints nothin
     [["run"], /missing required argument 'kind'/],
     [["run", "wasm"], /missing required argument 'FILE'/],
     [["run", "wasm", ""], /Invalid FILE ""/],
-    [["run", "quark", "disk.img"], /kind "quark": not in this version: expected wasm or vmm/],
+    [
+      ["run", "quark", "disk.img"],
+      /kind "quark": not in this version: expected wasm, vmm or gvisor/,
+    ],
     [["run", "quark", "--rootfs", "x"], /kind "quark": not in this version: expected wasm/],
     [["run", "podman"], /kind "podman": unknown: expected wasm/],
     [["run", "wasm", "--bogus", "x.wasm"], /unknown option '--bogus'/],
@@ -62,7 +65,7 @@ Deno.test("a bad command line ends with 2, says what was found and prints nothin
   }
 });
 
-for (const set of ["cli", "cli-vmm"]) {
+for (const set of ["cli", "cli-vmm", "cli-gvisor"]) {
   Deno.test(`the rights of "${set}" end at files: no process, no network, no other library`, () =>
     expectNoOtherRights(set));
 }

@@ -24,6 +24,7 @@ import {
   parseMemory,
   parseWorkdir,
 } from "./run_values.ts";
+import { runGvisorCommand } from "./run_gvisor.ts";
 import { runVmmCommand } from "./run_vmm.ts";
 import { complain } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
@@ -64,7 +65,8 @@ export function runCommand(end: (code: number) => void): Command {
     .enablePositionalOptions()
     .action(refuseKind)
     .addCommand(wasmCommand(end))
-    .addCommand(runVmmCommand(end));
+    .addCommand(runVmmCommand(end))
+    .addCommand(runGvisorCommand(end));
 }
 
 /** Reached for any kind that has no command of its own. */

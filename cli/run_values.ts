@@ -110,6 +110,23 @@ export function parseNet(text: string): "none" | "user" {
   throw bad("--net", text, "none or user");
 }
 
+/** What a sandbox of gVisor reaches. */
+export type GvisorNet =
+  | { readonly kind: "none" | "host" }
+  | { readonly kind: "namespace"; readonly path: string };
+
+/**
+ * Reads what a sandbox of gVisor reaches.
+ *
+ * @throws {UsageError}
+ */
+export function parseGvisorNet(text: string): GvisorNet {
+  if (text === "none" || text === "host") return { kind: text };
+  const isPath = text.startsWith("/") && !text.split("/").includes("..");
+  if (isPath && text.length > 1) return { kind: "namespace", path: text };
+  throw bad("--net", text, "none, host, or the absolute path of a network namespace");
+}
+
 /**
  * Reads `UID` or `UID:GID`.
  *

@@ -4,6 +4,7 @@ import {
   parseDirectory,
   parseDuration,
   parseEnvironment,
+  parseGvisorNet,
   parseMemory,
   parseNet,
   parseUser,
@@ -119,4 +120,13 @@ Deno.test("values for machines say what is wrong with them", () => {
     [() => parseVolume("/nonexistent:/a"), /SOURCE to be there, "\/nonexistent" is not/],
   ];
   for (const [parse, message] of wrong) assert.throws(parse, { name: "UsageError", message });
+});
+
+Deno.test("--net of gVisor takes none, host or a network namespace", () => {
+  assert.deepEqual(parseGvisorNet("none"), { kind: "none" });
+  assert.deepEqual(parseGvisorNet("host"), { kind: "host" });
+  assert.deepEqual(parseGvisorNet("/run/netns/a"), { kind: "namespace", path: "/run/netns/a" });
+  for (const text of ["", "user", "run/netns/a", "/", "/run/../etc"]) {
+    assert.throws(() => parseGvisorNet(text), { name: "UsageError", message: /Invalid --net/ });
+  }
 });

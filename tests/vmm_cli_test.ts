@@ -1,43 +1,13 @@
 import assert from "node:assert/strict";
 import { BusyboxRootfs } from "./support/busybox_rootfs.ts";
-import { REPOSITORY } from "./support/permissions.ts";
+import { RunCommand } from "./support/cli_command.ts";
 
-/** The command with the rights that its task gives it. */
-const COMMAND = [
-  ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--config", `${REPOSITORY}/deno.json`],
-  ...["--permission-set=cli-vmm", `${REPOSITORY}/cli/main.ts`, "run", "vmm"],
-];
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function start(args: readonly string[]): Deno.ChildProcess {
-  const [program = "", ...rest] = [...COMMAND, ...args];
-  return new Deno.Command(program, {
-    args: rest,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  }).spawn();
-}
-
-async function run(args: readonly string[], input?: Uint8Array<ArrayBuffer>): Promise<Ended> {
-  const child = start(args);
-  const fed = new Blob(input === undefined ? [] : [input]).stream().pipeTo(child.stdin);
-  const { code, stdout, stderr } = await child.output();
-  await fed.catch(() => undefined);
-  const decoder = new TextDecoder();
-  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
+const command = new RunCommand("vmm");
 
 Deno.test("run vmm runs a command in a Linux of its own, with its streams and its exit code", async () => {
   await using rootfs = await BusyboxRootfs.make();
   const script = "id -u; id -g; pwd; hostname; echo $A; cat; cat /proc/version >&2; exit 7";
-  const { code, stdout, stderr } = await run([
+  const { code, stdout, stderr } = await command.run([
     ...["--rootfs", rootfs.path, "-e", "A=b c", "-w", "/bin", "-u", "5:6", "--hostname", "box"],
     ...["--", "sh", "-c", script],
   ], new TextEncoder().encode("input\n"));
@@ -51,7 +21,7 @@ Deno.test("run vmm runs a command in a Linux of its own, with its streams and it
 Deno.test("run vmm passes megabytes both ways unchanged", async () => {
   await using rootfs = await BusyboxRootfs.make();
   const bytes = new Uint8Array(3_000_000).map((_, i) => (i * 31 + (i >> 8) * 7 + (i >> 16)) & 0xff);
-  const child = start(["--rootfs", rootfs.path, "cat"]);
+  const child = command.start(["--rootfs", rootfs.path, "cat"]);
   const fed = new Blob([bytes]).stream().pipeTo(child.stdin);
   const { code, stdout, stderr } = await child.output();
   await fed;
@@ -64,7 +34,7 @@ Deno.test("run vmm shows files of the host, and lets those be written to that ma
   const volume = `${rootfs.directory}/volume`;
   await Deno.mkdir(volume);
   await Deno.writeTextFile(`${volume}/in`, "from the host\n");
-  const { code, stdout, stderr } = await run([
+  const { code, stdout, stderr } = await command.run([
     ...["--rootfs", rootfs.path, "-v", `${volume}:/v`, "-v", `${volume}/in:/in:ro`],
     ...["--", "sh", "-c", "cat /v/in /in; echo back > /v/out; echo no 2> /dev/null > /in || true"],
   ]);
@@ -77,7 +47,7 @@ Deno.test("run vmm shows files of the host, and lets those be written to that ma
 Deno.test("run vmm passes a signal on, and kills what takes too long", async () => {
   await using rootfs = await BusyboxRootfs.make();
   const script = "trap 'echo heard; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
-  const child = start(["--rootfs", rootfs.path, "sh", "-c", script]);
+  const child = command.start(["--rootfs", rootfs.path, "sh", "-c", script]);
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   assert.equal((await reader.read()).value, "ready\n");
   child.kill("SIGTERM");
@@ -86,16 +56,24 @@ Deno.test("run vmm passes a signal on, and kills what takes too long", async () 
   await reader.cancel();
   await child.stdin.close().catch(() => undefined);
   await child.stderr.cancel();
-  const late = await run(["--rootfs", rootfs.path, "--timeout", "1s", "sleep", "1000"]);
+  const late = await command.run(["--rootfs", rootfs.path, "--timeout", "1s", "sleep", "1000"]);
   assert.equal(late.code, 124, late.stderr);
 });
 
 Deno.test("run vmm -t gives the command the terminal of its caller", async () => {
   await using rootfs = await BusyboxRootfs.make();
-  const words = [...COMMAND, "--rootfs", rootfs.path, "-t", "sh", "-c", "'stty size; echo $TERM'"];
-  const command = `stty cols 91 rows 33; ${words.join(" ")}`;
+  const words = [
+    ...command.words,
+    "--rootfs",
+    rootfs.path,
+    "-t",
+    "sh",
+    "-c",
+    "'stty size; echo $TERM'",
+  ];
+  const script = `stty cols 91 rows 33; ${words.join(" ")}`;
   const { code, stdout } = await new Deno.Command("script", {
-    args: ["-qec", command, "/dev/null"],
+    args: ["-qec", script, "/dev/null"],
     stdin: "null",
     env: { NO_COLOR: "1" },
   }).output();
@@ -106,15 +84,15 @@ Deno.test("run vmm -t gives the command the terminal of its caller", async () =>
 
 Deno.test("run vmm says what is missing and what to do", async () => {
   const rest = ["--rootfs", "/", "true"];
-  const missing = await run(["--set", "hypervisor.image_path=/nonexistent", ...rest]);
+  const missing = await command.run(["--set", "hypervisor.image_path=/nonexistent", ...rest]);
   assert.equal(missing.code, 125);
   assert.match(missing.stderr, /\/nonexistent\/vmlinux.*no such file.*deno task guest:image/);
-  const wrong = await run(["--set", "hypervisor.vcpus=none", ...rest]);
+  const wrong = await command.run(["--set", "hypervisor.vcpus=none", ...rest]);
   assert.equal(wrong.code, 126);
   assert.match(wrong.stderr, /"hypervisor.vcpus" is the text "none"/);
   const empty = await Deno.makeTempDir({ prefix: "quasaur-empty-" });
   try {
-    const ended = await run(["--rootfs", empty, "true"]);
+    const ended = await command.run(["--rootfs", empty, "true"]);
     assert.equal(ended.code, 126, ended.stderr);
     assert.match(ended.stderr, /root file system: it is empty/);
   } finally {

@@ -8,7 +8,7 @@
 import type { Exit, NetworkSpec, Stats } from "../lifecycle/spec.ts";
 
 /** The kinds of sandbox that can be opened in a process. */
-export type SandboxKind = "wasm" | "vmm";
+export type SandboxKind = "wasm" | "vmm" | "gvisor";
 
 /**
  * What runs WebAssembly modules: WasmEdge, or V8, which is part of this program, gives guests no

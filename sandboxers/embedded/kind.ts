@@ -41,7 +41,7 @@ export interface EmbeddedKind extends AsyncDisposable {
 }
 
 /** Kinds that can be opened. */
-const KINDS: readonly SandboxKind[] = ["wasm", "vmm"];
+const KINDS: readonly SandboxKind[] = ["wasm", "vmm", "gvisor"];
 
 /** Kinds that are planned. */
 const LATER = ["quark"];
@@ -56,7 +56,7 @@ const LATER = ["quark"];
 export function checkKind(name: string): SandboxKind {
   const kind = KINDS.find((known) => known === name);
   if (kind !== undefined) return kind;
-  const expected = `expected ${KINDS.join(" or ")}`;
+  const expected = `expected ${KINDS.slice(0, -1).join(", ")} or ${KINDS.at(-1)}`;
   if (LATER.includes(name)) {
     throw new SandboxError(
       "Unimplemented",

@@ -6,6 +6,7 @@
  */
 
 import type { SandboxSpec } from "../lifecycle/spec.ts";
+import type { GvisorOpenOptions, GvisorSandboxer } from "./gvisor_api.ts";
 import type { OpenOptions, Sandbox, Sandboxer, SandboxKind, SandboxOptions } from "./api.ts";
 import { newId } from "./ids.ts";
 import { checkKind, type EmbeddedKind } from "./kind.ts";
@@ -31,11 +32,18 @@ export async function open(kind: "wasm", options?: OpenOptions): Promise<Sandbox
  *   `InvalidArgument` for a bad configuration.
  */
 export async function open(kind: "vmm", options?: VmmOpenOptions): Promise<VmmSandboxer>;
+/**
+ * Opens a sandboxer of gVisor in this process: Linux commands over an application kernel.
+ *
+ * @throws {SandboxError} `FailedPrecondition` where something that the kind needs is not installed,
+ *   or this program does not run as root; `InvalidArgument` for a bad configuration.
+ */
+export async function open(kind: "gvisor", options?: GvisorOpenOptions): Promise<GvisorSandboxer>;
 /** See above. */
 export async function open(
   kind: SandboxKind,
-  options: OpenOptions | VmmOpenOptions = {},
-): Promise<Sandboxer | VmmSandboxer> {
+  options: OpenOptions | VmmOpenOptions | GvisorOpenOptions = {},
+): Promise<Sandboxer | VmmSandboxer | GvisorSandboxer> {
   // Each is loaded when it is asked for: a program that runs one kind needs neither the code nor the
   // permissions of another.
   switch (checkKind(kind)) {
@@ -43,6 +51,8 @@ export async function open(
       return openKind("wasm", await (await import("./wasm.ts")).loadWasm(options), options);
     case "vmm":
       return await (await import("./vmm.ts")).openVmmSandboxer(options);
+    case "gvisor":
+      return await (await import("./gvisor.ts")).openGvisorSandboxer(options);
   }
 }
 

@@ -10,7 +10,6 @@ import { Launcher } from "../host/launcher.ts";
 import { HostMounter } from "../host/mounter.ts";
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
-import { type Log, noLog } from "../log.ts";
 import { ANNOTATION_NAMES, type VmmConfig } from "../vmm/config/config.ts";
 import { loadVmmConfig } from "../vmm/config/load.ts";
 import { missingFiles } from "../vmm/config/missing_files.ts";
@@ -19,7 +18,8 @@ import type { VmmOpenOptions, VmmSandboxer } from "./vmm_api.ts";
 import { vmmChecks } from "./vmm_run_checks.ts";
 import { EmbeddedVmmSandboxer } from "./vmm_sandboxer.ts";
 import { vmmSnapshots } from "./vmm_snapshots.ts";
-import { openWorkplace, userDirectory, type Workplace } from "./vmm_workplace.ts";
+import { warningLog } from "./warning_log.ts";
+import { openWorkplace, userDirectory, type Workplace } from "./workplace.ts";
 
 const ROOT = 0;
 
@@ -44,7 +44,7 @@ export async function openVmmSandboxer(options: VmmOpenOptions = {}): Promise<Vm
     config: own,
     directory: place.directory,
     embedded: place,
-    log: logOf(options),
+    log: warningLog(options),
   });
   const kept = undo.move();
   return new EmbeddedVmmSandboxer({
@@ -110,11 +110,4 @@ async function namesIn(directory: string): Promise<string[]> {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;
   }
-}
-
-/** What went wrong and was survived is told to the program. */
-function logOf({ onWarning }: VmmOpenOptions): Log {
-  const warn = onWarning ?? noLog.warn;
-  const log: Log = { ...noLog, warn, error: warn, child: () => log };
-  return log;
 }

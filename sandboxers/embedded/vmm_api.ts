@@ -6,7 +6,14 @@
  */
 
 import type { NetworkSpec, Stats } from "../lifecycle/spec.ts";
-import type { Container, DirectoryMount, OpenOptions, StdioMode } from "./api.ts";
+import type { OpenOptions, StdioMode } from "./api.ts";
+import type {
+  LinuxContainer,
+  LinuxProcess,
+  LinuxProcessOptions,
+  LinuxRunOptions,
+  LinuxUser,
+} from "./linux_api.ts";
 
 /** Options of `open("vmm")`. */
 export interface VmmOpenOptions extends Pick<OpenOptions, "onWarning"> {
@@ -145,79 +152,22 @@ export interface VmmRestoredSandbox extends VmmSandbox {
   readonly containers: ReadonlyMap<string, VmmContainer>;
 }
 
-/** The size of a terminal, in characters. */
-export interface TerminalSize {
-  /** Characters in a line. */
-  readonly columns: number;
-  /** Lines. */
-  readonly rows: number;
-}
-
-/** Who a process runs as, by number. */
-export interface VmmUser {
-  /** User id. Default 0. */
-  readonly uid?: number;
-  /** Group id. Default: that of the user's number. */
-  readonly gid?: number;
-  /** Further groups. */
-  readonly additionalGids?: readonly number[];
-}
-
-/** A process to run, and how. */
-export interface VmmProcessOptions {
-  /** The command and its arguments, at least one. */
-  readonly command: readonly string[];
-  /** The environment beside `PATH` and, with a terminal, `TERM`; nothing is inherited. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** Working directory inside. Default `/`. */
-  readonly workdir?: string;
-  /** Who it runs as. Default: root, as far as containers have one. */
-  readonly user?: VmmUser;
-  /** Whether it has a terminal, and of what size; then `stdout` carries both outputs. */
-  readonly terminal?: boolean | TerminalSize;
-  /** Default `null`: it reads nothing. */
-  readonly stdin?: StdioMode;
-  /** Default `piped`. */
-  readonly stdout?: StdioMode;
-  /** Default `piped`; with a terminal there is none. */
-  readonly stderr?: StdioMode;
-  /** Aborting it gives the start up, or kills the process once it runs. */
-  readonly signal?: AbortSignal;
-}
-
-/** A container to run, and how. */
-export interface VmmRunOptions extends VmmProcessOptions {
+/** A container to run in a machine, and how. */
+export interface VmmRunOptions extends LinuxRunOptions {
   /** A host directory as the container's `/`; what it writes stays in the machine. */
   readonly rootfs?: string;
   /** A file system image (erofs or ext4) as the container's `/`, in the place of `rootfs`. */
   readonly image?: string;
-  /** Unique in its sandboxer: letters, digits, `.`, `_`, `-`. Default: made up. */
-  readonly id?: string;
-  /** Whether its `/` cannot be written to. Default `false`. */
-  readonly readonlyRootfs?: boolean;
-  /** Host files and directories to show to the container. */
-  readonly mounts?: readonly DirectoryMount[];
-  /** Memory limit of this container in bytes. Default: none but the machine's. */
-  readonly memoryBytes?: number;
 }
 
-/** A container that was started, with the streams of its first process. */
-export interface VmmContainer extends Container {
-  /** Starts another process in it. */
-  exec(options: VmmProcessOptions): Promise<VmmProcess>;
-  /** Sets the size of its terminal. */
-  resize(size: TerminalSize): Promise<void>;
-  /** Freezes it. */
-  pause(): Promise<void>;
-  /** Thaws it. */
-  resume(): Promise<void>;
-}
+/** Who a process in a machine runs as. */
+export type VmmUser = LinuxUser;
 
-/**
- * A process that was started beside a container's first. Disposing of it kills it where it still
- * runs.
- */
-export interface VmmProcess extends Omit<Container, "id" | "stats"> {
-  /** Sets the size of its terminal. */
-  resize(size: TerminalSize): Promise<void>;
-}
+/** A process to run in a machine, and how. */
+export type VmmProcessOptions = LinuxProcessOptions;
+
+/** A container in a machine, with the streams of its first process. */
+export type VmmContainer = LinuxContainer;
+
+/** A process in a machine that was started beside a container's first. */
+export type VmmProcess = LinuxProcess;

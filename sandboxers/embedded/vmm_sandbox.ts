@@ -11,6 +11,9 @@ import type { SnapshotContainer } from "../vmm/snapshot/record.ts";
 import type { StdioMode } from "./api.ts";
 import { ContainerRuns } from "./container_runs.ts";
 import { newId } from "./ids.ts";
+import { EmbeddedLinuxContainer } from "./linux_container.ts";
+import { linuxContainerSpec } from "./linux_run_options.ts";
+import { LinuxStdio } from "./linux_stdio.ts";
 import type {
   VmmContainer,
   VmmOpenOptions,
@@ -19,11 +22,9 @@ import type {
   VmmRunOptions,
   VmmSnapshotOptions,
 } from "./vmm_api.ts";
-import { EmbeddedVmmContainer } from "./vmm_container.ts";
 import type { VmmChecks } from "./vmm_run_checks.ts";
-import { vmmContainerSpec } from "./vmm_run_options.ts";
+import { vmmRootfs } from "./vmm_run_options.ts";
 import { snapshotContainerSpec } from "./vmm_snapshots.ts";
-import { VmmStdio } from "./vmm_stdio.ts";
 
 /** What a sandbox works with. */
 export interface VmmSandboxPorts {
@@ -42,7 +43,7 @@ export interface VmmSandboxPorts {
 /** See {@link VmmRestoredSandbox}. */
 export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
   readonly #ports: VmmSandboxPorts;
-  readonly #runs: ContainerRuns<EmbeddedVmmContainer>;
+  readonly #runs: ContainerRuns<EmbeddedLinuxContainer>;
   readonly #onDisposed: () => void;
 
   /**
@@ -76,13 +77,14 @@ export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
       id,
       signal,
       prepare: async (undo) => {
-        const stdio = undo.use(new VmmStdio(options, `container "${id}"`));
-        const place = { id, sandboxId: this.id, stdio: stdio.spec };
-        const spec = vmmContainerSpec(options, place);
+        const stdio = undo.use(new LinuxStdio(options, `container "${id}"`));
+        const rootfs = vmmRootfs(options);
+        const place = { id, sandboxId: this.id, rootfs, stdio: stdio.spec };
+        const spec = linuxContainerSpec(options, place);
         await this.#ports.checks.run(options);
         return { spec, stdio, onExit: () => stdio.end() };
       },
-      wrap: (started) => new EmbeddedVmmContainer(started),
+      wrap: (started) => new EmbeddedLinuxContainer(started),
     });
   }
 
@@ -97,7 +99,7 @@ export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
     saved: SnapshotContainer,
     id: string,
     { streams = "piped", signal }: VmmRestoreOptions,
-  ): Promise<EmbeddedVmmContainer> {
+  ): Promise<EmbeddedLinuxContainer> {
     return await this.#runs.run({
       id,
       signal: undefined,
@@ -111,11 +113,11 @@ export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
           stderr: mode(stderr),
           terminal,
         };
-        const stdio = undo.use(new VmmStdio(options, `container "${id}"`));
+        const stdio = undo.use(new LinuxStdio(options, `container "${id}"`));
         const spec = snapshotContainerSpec(saved, { id, sandboxId: this.id, stdio: stdio.spec });
         return Promise.resolve({ spec, stdio, onExit: () => stdio.end() });
       },
-      wrap: (started) => new EmbeddedVmmContainer(started),
+      wrap: (started) => new EmbeddedLinuxContainer(started),
     });
   }
 

@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
 import { readSnapshotRecord } from "../vmm/snapshot/record.ts";
 import { newId } from "./ids.ts";
+import type { EmbeddedLinuxContainer } from "./linux_container.ts";
 import { type LoadedDriver, Sandboxes } from "./sandboxes.ts";
 import { NO_CHECKS, type VmmChecks } from "./vmm_run_checks.ts";
 import type {
@@ -18,7 +19,6 @@ import type {
   VmmSandboxer,
   VmmSandboxOptions,
 } from "./vmm_api.ts";
-import type { EmbeddedVmmContainer } from "./vmm_container.ts";
 import { vmmSandboxSpec } from "./vmm_run_options.ts";
 import { EmbeddedVmmSandbox, type VmmSandboxPorts } from "./vmm_sandbox.ts";
 import { NO_SNAPSHOTS, snapshotSandboxSpec, type VmmSnapshots } from "./vmm_snapshots.ts";
@@ -76,7 +76,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
     const ids = new Map(record.containers.map((container) => [container.id, newId("container")]));
     const spec = snapshotSandboxSpec(id, record);
     this.#snapshots.startFrom(spec, { directory: path, record, ids });
-    const containers = new Map<string, EmbeddedVmmContainer>();
+    const containers = new Map<string, EmbeddedLinuxContainer>();
     const sandbox = await this.#sandboxes.start(
       spec,
       (lifecycle, onDisposed) =>

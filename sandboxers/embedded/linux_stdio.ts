@@ -1,7 +1,7 @@
 /**
- * The standard streams of a process in a machine, by mode: pipes to this program, this program's own
- * streams, or nothing. All of it is streams of this process: what the guest says comes over its
- * agent's connection anyway.
+ * The standard streams of a Linux process, by mode: pipes to this program, this program's own
+ * streams, or nothing. All of it is streams of this process; how bytes come from there to the sandbox
+ * is the kind's to know.
  *
  * @module
  */
@@ -11,13 +11,16 @@ import type { StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
 import type { StdioMode } from "./api.ts";
 import { MemoryPipe } from "./memory_pipe.ts";
 import type { ProcessStdio } from "./process.ts";
-import type { VmmProcessOptions } from "./vmm_api.ts";
+import type { LinuxProcessOptions } from "./linux_api.ts";
 
 /** How the streams of a process are to be connected. */
-export type VmmStdioOptions = Pick<VmmProcessOptions, "stdin" | "stdout" | "stderr" | "terminal">;
+export type LinuxStdioOptions = Pick<
+  LinuxProcessOptions,
+  "stdin" | "stdout" | "stderr" | "terminal"
+>;
 
 /** The connected streams of a process. */
-export class VmmStdio implements ProcessStdio {
+export class LinuxStdio implements ProcessStdio {
   readonly #label: string;
   readonly #pipes: Partial<Record<"stdin" | "stdout" | "stderr", MemoryPipe>> = {};
   /** What the lifecycle is told. */
@@ -30,7 +33,7 @@ export class VmmStdio implements ProcessStdio {
    * @param label Whose they are, for messages, such as `container "a"`.
    * @throws {SandboxError} `InvalidArgument` for a standard error beside a terminal.
    */
-  constructor(options: VmmStdioOptions, label: string) {
+  constructor(options: LinuxStdioOptions, label: string) {
     const { stdin = "null", stdout = "piped", terminal = false } = options;
     this.#label = label;
     if (terminal !== false && options.stderr !== undefined && options.stderr !== "null") {

@@ -1,5 +1,5 @@
 /**
- * A container in a machine, and the processes in it.
+ * A Linux container in a sandbox of any kind, and the processes in it.
  *
  * @module
  */
@@ -9,14 +9,19 @@ import { EmbeddedContainer } from "./container.ts";
 import { disposeAll, exitOf } from "./container_runs.ts";
 import { newId } from "./ids.ts";
 import { EmbeddedProcess, labelOf, type StartedProcess } from "./process.ts";
-import type { TerminalSize, VmmContainer, VmmProcess, VmmProcessOptions } from "./vmm_api.ts";
-import { checkTerminalSize, vmmProcessSpec } from "./vmm_run_options.ts";
-import { VmmStdio } from "./vmm_stdio.ts";
+import type {
+  LinuxContainer,
+  LinuxProcess,
+  LinuxProcessOptions,
+  TerminalSize,
+} from "./linux_api.ts";
+import { checkTerminalSize, linuxProcessSpec } from "./linux_run_options.ts";
+import { LinuxStdio } from "./linux_stdio.ts";
 
-/** See {@link VmmContainer}. */
-export class EmbeddedVmmContainer extends EmbeddedContainer implements VmmContainer {
+/** See {@link LinuxContainer}. */
+export class EmbeddedLinuxContainer extends EmbeddedContainer implements LinuxContainer {
   readonly #started: StartedProcess;
-  readonly #processes = new Set<EmbeddedVmmProcess>();
+  readonly #processes = new Set<EmbeddedLinuxProcess>();
 
   /** Takes over what it is given. */
   constructor(started: StartedProcess) {
@@ -25,14 +30,14 @@ export class EmbeddedVmmContainer extends EmbeddedContainer implements VmmContai
   }
 
   /** Starts another process in it. */
-  async exec(options: VmmProcessOptions): Promise<VmmProcess> {
+  async exec(options: LinuxProcessOptions): Promise<LinuxProcess> {
     const { lifecycle, containerId } = this.#started;
     const { signal } = options;
     const execId = newId("exec");
     const label = labelOf({ containerId, execId });
     await using undo = new AsyncDisposableStack();
-    const process = vmmProcessSpec(options);
-    const stdio = undo.use(new VmmStdio(options, label));
+    const process = linuxProcessSpec(options);
+    const stdio = undo.use(new LinuxStdio(options, label));
     await lifecycle.exec(containerId, { id: execId, process, stdio: stdio.spec });
     undo.defer(async () => {
       // It may be gone with its container already.
@@ -43,7 +48,7 @@ export class EmbeddedVmmContainer extends EmbeddedContainer implements VmmContai
     const pid = await lifecycle.startProcess(containerId, execId, signal);
     const exit = exitOf(lifecycle, containerId, execId, () => stdio.end());
     const release = undo.move();
-    const started: EmbeddedVmmProcess = new EmbeddedVmmProcess({
+    const started: EmbeddedLinuxProcess = new EmbeddedLinuxProcess({
       lifecycle,
       containerId,
       execId,
@@ -82,8 +87,8 @@ export class EmbeddedVmmContainer extends EmbeddedContainer implements VmmContai
   }
 }
 
-/** See {@link VmmProcess}. */
-export class EmbeddedVmmProcess extends EmbeddedProcess implements VmmProcess {
+/** See {@link LinuxProcess}. */
+export class EmbeddedLinuxProcess extends EmbeddedProcess implements LinuxProcess {
   readonly #started: StartedProcess;
 
   /** Takes over what it is given. */

@@ -1,7 +1,7 @@
 /**
- * Where machines of programs live that run without a sandboxer: a directory for each user, in it one
- * for each program, and what programs share: the gate to sockets, and templates. File locks keep them
- * out of each other's way, and tell what was left by one that was killed.
+ * Where sandboxes of programs live that run without a sandboxer: a directory for each user and kind,
+ * in it one for each program, and what programs share, such as the gate to sockets. File locks keep
+ * them out of each other's way, and tell what was left by one that was killed.
  *
  * @module
  */
@@ -9,9 +9,9 @@
 import { Gate } from "../host/gate.ts";
 import { abortError, SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
 
-/** The directory of root's programs. */
+/** The directory of root's programs that run machines. */
 export const ROOT_DIRECTORY = "/run/quasaur/cli";
-/** Where root's programs keep what is kept for long: on disk. */
+/** Where these keep what is kept for long: on disk. */
 const ROOT_SHARED = "/var/cache/quasaur/cli";
 
 /** What a program's directory begins with. */
@@ -21,25 +21,33 @@ const LOCK_SUFFIX = ".lock";
 /** Others than the owner must not be able to write there. */
 const FOREIGN_WRITE = 0o022;
 
+/** Connects to a unix socket of a program. */
+export type ConnectInPlace = (path: string) => Promise<Deno.UnixConn>;
+
+/** Removes the directory of a program that was killed, with all that it left. */
+export type RemoveLeft = (directory: string, connect: ConnectInPlace) => Promise<void>;
+
 /** A program's place. Disposing of it removes what it left. */
 export interface Workplace extends AsyncDisposable {
-  /** The directory of this program's machines. */
+  /** The directory of this program's sandboxes. */
   readonly directory: string;
-  /** The directory of what this program and others of the user share: templates. */
+  /** The directory of what this program and others of the user share. */
   readonly sharedDirectory: string;
   /** Connects to a socket below {@link Workplace.directory}. */
-  connect(path: string): Promise<Deno.UnixConn>;
-  /** Does something while no other program of the user starts machines; waits for that at most until the signal. */
+  readonly connect: ConnectInPlace;
+  /** Does something while no other program of the user starts sandboxes; waits for that at most until the signal. */
   alone<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T>;
 }
 
 /**
- * The directory of a user's programs.
+ * The directory of a user's programs that run sandboxes of a kind.
  *
  * @param uid The user.
+ * @param kind The kind; each has its own, as only it can end what a program left that was killed.
  */
-export function userDirectory(uid: number): string {
-  return uid === 0 ? ROOT_DIRECTORY : `/tmp/quasaur-${uid}`;
+export function userDirectory(uid: number, kind: "vmm" | "gvisor" = "vmm"): string {
+  const suffix = kind === "vmm" ? "" : `-${kind}`;
+  return uid === 0 ? `${ROOT_DIRECTORY}${suffix}` : `/tmp/quasaur${suffix}-${uid}`;
 }
 
 /**
@@ -47,45 +55,47 @@ export function userDirectory(uid: number): string {
  *
  * @param base The directory of the user's programs; made where it is missing.
  * @param uid The user of this program.
- * @param removeLeft Removes the directory of a program that was killed, with all that is mounted in it.
+ * @param removeLeft See {@link RemoveLeft}; also called for this program's own, at its end.
  * @throws {SandboxError} `PermissionDenied` where the directory is another user's, or others can
  *   write to it.
  */
 export async function openWorkplace(
   base: string,
   uid: number,
-  removeLeft: (directory: string) => Promise<void>,
+  removeLeft: RemoveLeft,
 ): Promise<Workplace> {
   await makeOwn(base, uid);
   const sharedDirectory = base === ROOT_DIRECTORY ? ROOT_SHARED : base;
   if (sharedDirectory !== base) await makeOwn(sharedDirectory, uid);
+  const gate = new Gate(`${base}/gate.sock`);
+  const connect = async (path: string) => {
+    using _ = await lock(`${base}/gate${LOCK_SUFFIX}`);
+    return await gate.connect(path);
+  };
+  const remove = (left: string) => removeLeft(left, connect);
   await using undo = new AsyncDisposableStack();
   const turn = await lock(`${base}/sweep${LOCK_SUFFIX}`);
   const directory = `${base}/${PROGRAM_PREFIX}${crypto.randomUUID().slice(0, 8)}`;
   try {
-    await removeAllLeft(base, removeLeft);
+    await removeAllLeft(base, remove);
     const own = await lock(`${directory}${LOCK_SUFFIX}`);
     undo.defer(async () => {
       await ignoreMissing(Deno.remove(`${directory}${LOCK_SUFFIX}`));
       own.close();
     });
     await Deno.mkdir(directory, { mode: 0o711 });
-    undo.defer(() => ignoreMissing(removeLeft(directory)));
+    undo.defer(() => ignoreMissing(remove(directory)));
   } catch (error) {
-    throw SandboxError.from(error, `cannot make a directory for machines in "${base}"`);
+    throw SandboxError.from(error, `cannot make a directory for sandboxes in "${base}"`);
   } finally {
     turn.close();
   }
   const release = undo.move();
-  const gate = new Gate(`${base}/gate.sock`);
   const starts = new SharedTurn(`${base}/start${LOCK_SUFFIX}`);
   return {
     directory,
     sharedDirectory,
-    connect: async (path) => {
-      using _ = await lock(`${base}/gate${LOCK_SUFFIX}`);
-      return await gate.connect(path);
-    },
+    connect,
     alone: (work, signal) => starts.during(work, signal),
     [Symbol.asyncDispose]: () => release.disposeAsync(),
   };
@@ -93,7 +103,7 @@ export async function openWorkplace(
 
 /** Makes the user's directory, and looks whose it is: below `/tmp` anybody may have made it. */
 async function makeOwn(base: string, uid: number): Promise<void> {
-  const action = `cannot use "${base}" for machines`;
+  const action = `cannot use "${base}" for sandboxes`;
   try {
     await Deno.mkdir(base, { recursive: true, mode: 0o711 });
     const { isDirectory, isSymlink, uid: owner, mode } = await Deno.lstat(base);
@@ -180,7 +190,7 @@ class SharedTurn {
 
 /** Waits for something at most until a signal. */
 async function until<T>(what: Promise<T>, signal: AbortSignal): Promise<T> {
-  const action = "cannot wait for other programs that start machines";
+  const action = "cannot wait for other programs that start sandboxes";
   throwIfAborted(signal, action);
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(abortError(signal, action));

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { openWorkplace, userDirectory, type Workplace } from "./vmm_workplace.ts";
+import { openWorkplace, userDirectory, type Workplace } from "./workplace.ts";
 import { vmmChecks } from "./vmm_run_checks.ts";
 
 const UID = Deno.uid() ?? 0;
