@@ -34,8 +34,8 @@ export function goalTables(
 ): Readonly<Record<GoalTable, readonly GoalRow[]>> {
   const rows = (table: GoalTable) =>
     results.filter((result) => result.table === table).flatMap(goalRow);
-  const [base, wasm, vmm] = GOAL_TABLES;
-  return { [base]: rows(base), [wasm]: rows(wasm), [vmm]: rows(vmm) };
+  const [base, wasm, vmm, quark] = GOAL_TABLES;
+  return { [base]: rows(base), [wasm]: rows(wasm), [vmm]: rows(vmm), [quark]: rows(quark) };
 }
 
 function goalRow({ name, unit, ours, ratio, goal, reached }: Result): GoalRow[] {

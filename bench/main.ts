@@ -21,6 +21,11 @@ import { kill } from "./cases/kill.ts";
 import { memory } from "./cases/memory.ts";
 import { neighbour } from "./cases/neighbour.ts";
 import { parallel } from "./cases/parallel.ts";
+import { quarkCriStart } from "./cases/quark_cri_start.ts";
+import { quarkExec } from "./cases/quark_exec.ts";
+import { quarkLoops } from "./cases/quark_loops.ts";
+import { quarkMemory } from "./cases/quark_memory.ts";
+import { quarkParallel } from "./cases/quark_parallel.ts";
 import { rpc } from "./cases/rpc.ts";
 import { vmmCriStart } from "./cases/vmm_cri_start.ts";
 import { vmmFiles } from "./cases/vmm_files.ts";
@@ -62,6 +67,11 @@ const ENTRIES: Readonly<Record<BenchmarkName, Entry>> = {
   "vmm-stdio": { measure: vmmStdio, table: "vmm" },
   "vmm-files": { measure: vmmFiles, table: "vmm" },
   agent: { measure: agent, table: "vmm" },
+  "quark-cri-start": { measure: quarkCriStart, table: "quark" },
+  "quark-exec": { measure: quarkExec, table: "quark" },
+  "quark-parallel": { measure: quarkParallel, table: "quark" },
+  "quark-memory": { measure: quarkMemory, table: "quark" },
+  "quark-loops": { measure: quarkLoops, table: "quark" },
 };
 
 /** The exit status after Ctrl-C, as shells report it. */

@@ -32,6 +32,13 @@ export const BENCHMARKS = {
     "vmm-files",
     "agent",
   ],
+  quark: [
+    "quark-cri-start",
+    "quark-exec",
+    "quark-parallel",
+    "quark-memory",
+    "quark-loops",
+  ],
 } as const;
 
 /** A kind of sandbox that can be measured. */
@@ -40,14 +47,16 @@ export type BenchKind = keyof typeof BENCHMARKS;
 /** The help text. */
 export const HELP: string = `Measures Quasaur and its peers, in turn, on this machine.
 
-Usage: deno task bench [wasm|vmm] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
+Usage: deno task bench [wasm|vmm|quark] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
 
   wasm         WebAssembly pods (the default)
   vmm          microVM pods
+  quark        pods of application kernels
   --only NAME  this benchmark of the kind only (may be repeated):
                wasm: ${BENCHMARKS.wasm.slice(0, 6).join(", ")},
                      ${BENCHMARKS.wasm.slice(6).join(", ")}
                vmm:  ${BENCHMARKS.vmm.join(", ")}
+               quark: ${BENCHMARKS.quark.join(", ")}
   --runs N     measure in N rounds, however long it takes (default: as many as fit into about twelve
                minutes altogether); memory is read in one; cycles and density do N hundredths of all
                that they do otherwise

@@ -5,6 +5,7 @@ Deno.test("parseOptions() runs everything by default", () => {
   assert.deepEqual(parseOptions([]), { only: BENCHMARKS.wasm });
   assert.deepEqual(parseOptions(["wasm"]), { only: BENCHMARKS.wasm });
   assert.deepEqual(parseOptions(["vmm"]), { only: BENCHMARKS.vmm });
+  assert.deepEqual(parseOptions(["quark"]), { only: BENCHMARKS.quark });
 });
 
 Deno.test("parseOptions() keeps the order of the benchmarks and drops repetitions", () => {
@@ -29,7 +30,7 @@ Deno.test("parseOptions() gives nothing to do where help is wanted", () => {
 
 for (
   const [args, message] of [
-    [["quark"], /invalid kind of sandbox "quark": expected wasm, vmm/],
+    [["pods"], /invalid kind of sandbox "pods": expected wasm, vmm, quark/],
     [["vmm", "--only", "rpc"], /invalid --only "rpc": expected one of vmm-start/],
     [["wasm", "quick"], /invalid argument "quick"/],
     [["--only", "speed"], /invalid --only "speed": expected one of engine-start/],

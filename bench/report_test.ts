@@ -118,7 +118,7 @@ Deno.test("report() writes JSON and chart, and says how many goals are reached",
     const summary = await report(results, host, files);
     assert.match(summary, /1 of 2 goals reached on A <fast> CPU, 2 cores/);
     const json: unknown = JSON.parse(await Deno.readTextFile(files.json));
-    const goals = { base: goalTables(results).base, wasm: [], vmm: [] };
+    const goals = { base: goalTables(results).base, wasm: [], vmm: [], quark: [] };
     assert.deepEqual(json, JSON.parse(JSON.stringify({ host, goals, results })));
     assert.deepEqual(goals.base.map(({ what, goal, reached }) => [what, goal, reached]), [
       ["CRI start", "<= 0.25 of runc", true],

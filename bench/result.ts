@@ -46,9 +46,9 @@ export interface Measurement {
 
 /**
  * The tables of goals: `base` of the project as a whole, `wasm` of the wasm sandboxer in depth, `vmm`
- * of the vmm sandboxer.
+ * and `quark` of the sandboxers of these names.
  */
-export const GOAL_TABLES = ["base", "wasm", "vmm"] as const;
+export const GOAL_TABLES = ["base", "wasm", "vmm", "quark"] as const;
 
 /** The name of a table of goals. */
 export type GoalTable = typeof GOAL_TABLES[number];

@@ -36,6 +36,21 @@ export async function processMemory(pid: number): Promise<ProcessMemory> {
 }
 
 /**
+ * The proportional share of several processes together, in MiB. One that has ended counts nothing.
+ *
+ * @param pids The processes.
+ */
+export async function totalPssMiB(pids: readonly number[]): Promise<number> {
+  const all = await Promise.all(pids.map(async (pid) => {
+    return await processMemory(pid).catch((error) => {
+      if (error instanceof Deno.errors.NotFound) return { pssMiB: 0 };
+      throw error;
+    });
+  }));
+  return all.reduce((sum, { pssMiB }) => sum + pssMiB, 0);
+}
+
+/**
  * The processes of pods that have their own: each is the parent of one that names the directory.
  *
  * @param directory The directory that holds the sandboxer's state.
