@@ -6,7 +6,11 @@ import { permissionFlags, REPOSITORY } from "./support/permissions.ts";
 import { sandboxerProgram } from "./support/sandboxer.ts";
 
 /** The launcher of each kind of sandboxer. */
-const LAUNCHERS = { wasm: DEFAULT_LAUNCHER_PATH, vmm: DEFAULT_HOST_LAUNCHER_PATH } as const;
+const LAUNCHERS = {
+  wasm: DEFAULT_LAUNCHER_PATH,
+  vmm: DEFAULT_HOST_LAUNCHER_PATH,
+  quark: DEFAULT_HOST_LAUNCHER_PATH,
+} as const;
 
 /** A kind of sandboxer. */
 type Kind = keyof typeof LAUNCHERS;
@@ -54,8 +58,18 @@ const FORBIDDEN: readonly (readonly [string, string])[] = [
   ["import code from the net", `await import("https://127.0.0.1/x.ts")`],
 ];
 
+/** What kinds without FFI leave to the launcher alone, and what is another kind's. */
+const FORBIDDEN_WITHOUT_FFI: readonly (readonly [string, string])[] = [
+  ["look at other processes", `await Deno.readTextFile("/proc/1/environ")`],
+  ["open a device", `await Deno.open("/dev/kvm", { read: true, write: true })`],
+  ["write to a cgroup", `await Deno.writeTextFile("/sys/fs/cgroup/cgroup.procs", "1")`],
+  ["open the library of the wasm kind", `Deno.dlopen(LIBRARY, {})`],
+  ["spawn the launcher of the wasm kind", `await new Deno.Command(WASM_LAUNCHER).output()`],
+];
+
 /** What microVMs are made with, and which the launcher alone touches. */
 const FORBIDDEN_TO_VMM: readonly (readonly [string, string])[] = [
+  ...FORBIDDEN_WITHOUT_FFI,
   [
     "spawn QEMU past the launcher",
     `await new Deno.Command("/usr/bin/qemu-system-x86_64").output()`,
@@ -72,11 +86,6 @@ const FORBIDDEN_TO_VMM: readonly (readonly [string, string])[] = [
     "spawn mkfs.erofs under another loader",
     `await new Deno.Command("/usr/bin/mkfs.erofs", { env: { LD_PRELOAD: "/tmp/x.so" } }).output()`,
   ],
-  ["look at other processes", `await Deno.readTextFile("/proc/1/environ")`],
-  ["open a device", `await Deno.open("/dev/kvm", { read: true, write: true })`],
-  ["write to a cgroup", `await Deno.writeTextFile("/sys/fs/cgroup/cgroup.procs", "1")`],
-  ["open the library of the wasm kind", `Deno.dlopen(LIBRARY, {})`],
-  ["spawn the launcher of the wasm kind", `await new Deno.Command(WASM_LAUNCHER).output()`],
   [
     "connect to the control socket of a machine by its own path",
     `await Deno.connect({ transport: "unix", path: "/run/quasaur/vmm/machines/a/qmp.sock" })`,
@@ -94,6 +103,33 @@ const FORBIDDEN_TO_VMM: readonly (readonly [string, string])[] = [
     "change kernel and agent of guests",
     `await Deno.open("/var/cache/quasaur/guest/initrd.cpio", { write: true })`,
   ],
+];
+
+/** What application kernels are run with, and what is not theirs. */
+const FORBIDDEN_TO_QUARK: readonly (readonly [string, string])[] = [
+  ...FORBIDDEN_WITHOUT_FFI,
+  ["spawn another program by the name of runsc", `await new Deno.Command("/tmp/runsc").output()`],
+  [
+    "spawn runsc under another loader",
+    `await new Deno.Command("/usr/bin/runsc", { env: { LD_PRELOAD: "/tmp/x.so" } }).output()`,
+  ],
+  ["spawn Quark past the launcher", `await new Deno.Command("/usr/local/bin/quark").output()`],
+  ["spawn the OCI runtime of others", `await new Deno.Command("/usr/bin/runc").output()`],
+  [
+    "connect to the control socket of a sandbox by its own path",
+    `await Deno.connect({ transport: "unix", path: "/run/quasaur/quark/runsc/a.sock" })`,
+  ],
+  [
+    "read snapshots",
+    `for await (const _ of Deno.readDir("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs")) break`,
+  ],
+  [
+    "write to containerd's bundles",
+    `await Deno.writeTextFile("/run/containerd/io.containerd.runtime.v2.task/x", "")`,
+  ],
+  ["write its configuration", `await Deno.writeTextFile("/etc/quasaur/quark.toml", "")`],
+  ["change runsc", `await Deno.open("/usr/bin/runsc", { write: true })`],
+  ["change the configuration of Quark", `await Deno.writeTextFile("/etc/quark/config.json", "")`],
 ];
 
 /** Said before each of them. */
@@ -127,13 +163,15 @@ async function runWith(kind: Kind, code: string): Promise<{ status: number; outp
   }
 }
 
-/** What a kind may not do. */
-function forbiddenTo(kind: Kind): readonly (readonly [string, string])[] {
-  return kind === "vmm" ? [...FORBIDDEN, ...FORBIDDEN_TO_VMM] : FORBIDDEN;
-}
+/** What a kind may not do, beside what none may. */
+const FORBIDDEN_TO: Readonly<Record<Kind, readonly (readonly [string, string])[]>> = {
+  wasm: [],
+  vmm: FORBIDDEN_TO_VMM,
+  quark: FORBIDDEN_TO_QUARK,
+};
 
-for (const kind of ["wasm", "vmm"] as const) {
-  for (const [what, code] of forbiddenTo(kind)) {
+for (const kind of ["wasm", "vmm", "quark"] as const) {
+  for (const [what, code] of [...FORBIDDEN, ...FORBIDDEN_TO[kind]]) {
     Deno.test(`the ${kind} sandboxer may not ${what}`, async () => {
       const { status, output } = await runWith(kind, code);
       assert.notEqual(status, 0, "it was allowed");
@@ -168,40 +206,70 @@ Deno.test("the vmm sandboxer has no right to load libraries, and to one program 
   for (const address of net) assert.match(String(address), /^unix:\/run\//);
 });
 
-Deno.test("the vmm sandboxer may spawn its launcher, which runs nothing that others could change", async () => {
-  const directory = await Deno.makeTempDir();
-  try {
-    const program = `${directory}/program`;
-    await Deno.copyFile("/bin/true", program);
-    await Deno.chmod(program, 0o777);
-    const attempts: readonly (readonly string[])[] = [
-      [],
-      ["/bin/true"],
-      ["exec", "/bin/true"],
-      ["vmm", "/bin/true"],
-      ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", "true"],
-      ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", program],
-      [
-        "vmm",
-        `--directory=${directory}`,
-        `--log=${directory}/log`,
-        "--uid=0",
-        "--gid=0",
-        "--",
-        program,
-      ],
-    ];
-    const code = `for (const args of ${JSON.stringify(attempts)}) {
+Deno.test("the quark sandboxer has no right to load libraries, and to one program beside its launcher", () => {
+  const { permissions } = sandboxerProgram("quark");
+  assert.equal(permissions["ffi"], undefined);
+  assert.equal(permissions["sys"], undefined);
+  assert.deepEqual(permissions["run"], [
+    "./sandboxers/host/native/build/quasaur-host-launcher",
+    "/usr/bin/runsc",
+  ]);
+  const { net } = permissions;
+  assert.ok(Array.isArray(net));
+  for (const address of net) assert.match(String(address), /^unix:\/run\//);
+});
+
+for (const kind of ["vmm", "quark"] as const) {
+  Deno.test(`the ${kind} sandboxer may spawn its launcher, which runs nothing that others could change`, async () => {
+    const directory = await Deno.makeTempDir();
+    try {
+      const program = `${directory}/program`;
+      await Deno.copyFile("/bin/true", program);
+      await Deno.chmod(program, 0o777);
+      const attempts: readonly (readonly string[])[] = [
+        [],
+        ["/bin/true"],
+        ["exec", "/bin/true"],
+        ["vmm", "/bin/true"],
+        ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", "true"],
+        ["vmm", `--directory=${directory}`, `--log=${directory}/log`, "--", program],
+        [
+          "vmm",
+          `--directory=${directory}`,
+          `--log=${directory}/log`,
+          "--uid=0",
+          "--gid=0",
+          "--",
+          program,
+        ],
+        ["stdio", "-", "-", "-", "--", program],
+        ["bounded", "1000", "--", program],
+        ["netns-mask", "--", program],
+        [
+          "bounded",
+          "1000",
+          "--",
+          DEFAULT_HOST_LAUNCHER_PATH,
+          "stdio",
+          "-",
+          "-",
+          "-",
+          "--",
+          program,
+        ],
+      ];
+      const code = `for (const args of ${JSON.stringify(attempts)}) {
       const { code, stderr } = await new Deno.Command(LAUNCHER, { args, stdin: "null" }).output();
       console.log(code === 0 ? "ran" : "refused", new TextDecoder().decode(stderr).length > 0);
     }`;
-    const { status, output } = await runWith("vmm", code);
-    assert.equal(status, 0, output);
-    assert.equal(output, "refused true\n".repeat(attempts.length));
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-});
+      const { status, output } = await runWith(kind, code);
+      assert.equal(status, 0, output);
+      assert.equal(output, "refused true\n".repeat(attempts.length));
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  });
+}
 
 Deno.test("the wasm sandboxer may spawn its launcher, which runs no program that is named to it", async () => {
   const attempts: readonly (readonly string[])[] = [

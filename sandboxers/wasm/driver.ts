@@ -50,18 +50,21 @@ export interface WasmDriverOptions {
   readonly processes?: ProcessPods;
 }
 
+/** What wasm guests can do. */
+export const WASM_CAPABILITIES: Capabilities = {
+  exec: true,
+  pause: true,
+  updateContainer: true,
+  updateSandbox: true,
+  terminal: false,
+};
+
 /** Runs sandboxes of WebAssembly modules. */
 export class WasmDriver implements Driver {
   /** The name of this kind. */
   readonly kind = "wasm";
   /** What wasm guests can do, for the lifecycle. */
-  readonly capabilities: Capabilities = {
-    exec: true,
-    pause: true,
-    updateContainer: true,
-    updateSandbox: true,
-    terminal: false,
-  };
+  readonly capabilities: Capabilities = WASM_CAPABILITIES;
   readonly #context: ContainerContext;
   readonly #processes: ProcessPods | undefined;
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { bedTests, type RegisterBedTest } from "../support/bed_tests.ts";
 import { fileCases } from "./file_cases.ts";
 import { lifecycleCases } from "./lifecycle_cases.ts";
@@ -14,7 +15,7 @@ import { processCases } from "./process_cases.ts";
 import { refusalCases } from "./refusal_cases.ts";
 import { resourceCases } from "./resource_cases.ts";
 import { securityCases } from "./security_cases.ts";
-import type { Target } from "./target.ts";
+import type { KnownFailure, Target } from "./target.ts";
 import { terminalCases } from "./terminal_cases.ts";
 
 /**
@@ -25,11 +26,21 @@ import { terminalCases } from "./terminal_cases.ts";
  */
 export function blackBoxSuite(target: Target): RegisterBedTest {
   const register = bedTests(target.bed, (bed) => target.importImages(bed));
-  const test: RegisterBedTest = (name, body) =>
-    register(`${target.name}: ${name}`, (context) => {
+  const { knownFailures = {} } = target;
+  const unseen = new Set(Object.keys(knownFailures));
+  const test: RegisterBedTest = (name, body) => {
+    const failure = knownFailures[name];
+    unseen.delete(name);
+    const run: typeof body = (context) => {
       if (!target.abilities.hostNetwork) context.cri.network = "pod";
       return body(context);
-    });
+    };
+    if (failure === undefined) register(`${target.name}: ${name}`, run);
+    else {
+      const title = `${target.name}: ${name} (must fail: ${failure.because})`;
+      register(title, (context) => mustFail(name, failure, run(context)));
+    }
+  };
   lifecycleCases(target, test);
   processCases(target, test);
   fileCases(target, test);
@@ -39,5 +50,14 @@ export function blackBoxSuite(target: Target): RegisterBedTest {
   resourceCases(target, test);
   refusalCases(target, test);
   loadCases(target, test);
+  assert.deepEqual([...unseen], [], "known failures that are no cases");
   return test;
+}
+
+/** Expects a case to fail in the way that is known. */
+async function mustFail(name: string, { says }: KnownFailure, outcome: Promise<void>) {
+  const failed = await outcome.then(() => undefined, (error: unknown) => ({ error }));
+  assert.ok(failed !== undefined, `"${name}" passes now: take it from the known failures`);
+  const { error } = failed;
+  assert.match(error instanceof Error ? error.message : String(error), says);
 }

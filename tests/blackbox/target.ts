@@ -45,6 +45,14 @@ export const NOTES: readonly TarEntry[] = [
   { kind: "file", path: "some/where/note", data: new TextEncoder().encode("further down") },
 ];
 
+/** A case that a kind of sandbox cannot pass, for a reason that lies outside of this project. */
+export interface KnownFailure {
+  /** The reason, which ends up in the name of the test. */
+  readonly because: string;
+  /** What the failure says; another one is a failure of the test. */
+  readonly says: RegExp;
+}
+
 /** A kind of sandbox under test. */
 export interface Target {
   /** What it is called in the names of tests. */
@@ -82,4 +90,6 @@ export interface Target {
     /** What becomes of a container that wants more memory than its limit. */
     readonly memoryLimit: "kills" | "refuses";
   };
+  /** By name: the cases that must fail, and how. One that passes is a failure of the test. */
+  readonly knownFailures?: Readonly<Record<string, KnownFailure>>;
 }

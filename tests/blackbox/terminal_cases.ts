@@ -36,10 +36,18 @@ export function terminalCases(target: Target, test: RegisterBedTest): void {
     stream.send("stty size\n");
     await stream.matched(/stty size\r\n33 91\r\n/);
     stream.resize(132, 50);
-    stream.send("sleep 0.2; stty size; tty\n");
-    await stream.matched(/50 132\r\n\/dev\/pts\/\d+\r\n/);
+    stream.send("sleep 0.2; stty size\n");
+    await stream.matched(/50 132\r\n/);
     stream.send("exit 7\n");
     assert.equal((await stream.ended()).exitCode, 7);
+  });
+
+  test("a terminal is one of the container's own", async ({ cri }) => {
+    await using pod = await cri.runPod({ handler });
+    const container = await pod.startContainer({ image, command: [path("sleep")] });
+    await container.printed("sleeping");
+    using stream = await container.execAtTerminal(["/bin/sh", "-c", "tty"]);
+    assert.match((await stream.ended()).stdout, /^\/dev\/pts\/\d+\r\n$/);
   });
 
   test("a container with a terminal takes commands by attach", async ({ cri }) => {

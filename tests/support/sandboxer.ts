@@ -12,6 +12,9 @@ import { ManagedProcess } from "./managed_process.ts";
 import { permissionFlags, REPOSITORY } from "./permissions.ts";
 import { waitFor } from "./wait.ts";
 
+/** Kinds that have a configuration file. */
+const KINDS_WITH_CONFIG: readonly string[] = ["vmm", "quark"];
+
 /** Where a sandboxer lives in a bed's directory. */
 export class SandboxerPaths {
   /**
@@ -22,14 +25,15 @@ export class SandboxerPaths {
    */
   constructor(readonly kind: string, readonly bedDirectory: string) {}
 
-  /** The proxy plugin's name, and that of its first runtime handler. */
+  /** The proxy plugin's name. */
   get name(): string {
     return `quasaur-${this.kind}`;
   }
 
-  /** The runtime handlers: wasm pods may have a process of their own. */
+  /** The runtime handlers: wasm pods may have a process of their own, quark pods one of two kernels. */
   get handlers(): readonly string[] {
-    return this.kind === "wasm" ? [this.name, `${this.name}-process`] : [this.name];
+    if (this.kind === "wasm") return [this.name, `${this.name}-process`];
+    return this.kind === "quark" ? ["quasaur-gvisor", "quasaur-quark"] : [this.name];
   }
 
   /** Stands in for /run/quasaur. */
@@ -72,7 +76,7 @@ export class SandboxerPaths {
       ["/var/cache/quasaur", this.cacheDirectory],
       // Kernel and initrd are built once, for all beds.
       ["/var/cache/quasaur/guest", "/var/cache/quasaur/guest"],
-      ["/etc/quasaur/vmm.toml", this.configPath],
+      [`/etc/quasaur/${this.kind}.toml`, this.configPath],
     ]);
   }
 }
@@ -89,8 +93,10 @@ export interface SandboxerProgram {
   readonly denoFlags?: readonly string[];
   /** More flags of the sandboxer itself, such as `--engine-mode=interpreter`. */
   readonly flags?: readonly string[];
-  /** For a vmm sandboxer: more of its vmm.toml, any table but `[storage]`. */
+  /** For a vmm sandboxer: more of its vmm.toml, any table but `[storage]`; for quark its quark.toml. */
   readonly config?: string;
+  /** More paths of the permission set that the bed has elsewhere, such as a program. */
+  readonly replacements?: ReadonlyMap<string, string>;
 }
 
 /**
@@ -138,7 +144,7 @@ export class SandboxerProcess implements AsyncDisposable {
   /** Starts it and waits until both its sockets take connections. */
   async start(): Promise<void> {
     await Deno.mkdir(this.paths.runDirectory, { recursive: true });
-    if (this.paths.kind === "vmm") await writeVmmConfig(this.paths, this.#config);
+    if (KINDS_WITH_CONFIG.includes(this.paths.kind)) await writeConfig(this.paths, this.#config);
     await this.process.start();
     const { name, socketPath, taskSocketPath } = this.paths;
     await waitFor(`${name} to listen`, async () => {
@@ -162,14 +168,14 @@ export class SandboxerProcess implements AsyncDisposable {
   }
 }
 
-/** A vmm sandboxer has its image cache in the bed. */
-async function writeVmmConfig(
-  { configPath, cacheDirectory }: SandboxerPaths,
+/** Writes the configuration, unless it is there. A vmm sandboxer has its image cache in the bed. */
+async function writeConfig(
+  { kind, configPath, cacheDirectory }: SandboxerPaths,
   more: string,
 ): Promise<void> {
   if (await Deno.stat(configPath).then(() => true, () => false)) return;
   const storage = `[storage]\ncache_directory = "${cacheDirectory}/vmm/images"\n`;
-  await Deno.writeTextFile(configPath, `${storage}${more}`);
+  await Deno.writeTextFile(configPath, `${kind === "vmm" ? storage : ""}${more}`);
 }
 
 /** Whether somebody listens at a socket. */
@@ -193,7 +199,10 @@ export function sandboxerArguments(
     "--no-prompt",
     ...program.denoFlags ?? [],
     `--config=${REPOSITORY}/deno.json`,
-    ...permissionFlags(program.permissions, paths.replacements),
+    ...permissionFlags(
+      program.permissions,
+      new Map([...paths.replacements, ...program.replacements ?? []]),
+    ),
     `${REPOSITORY}/${program.main}`,
     `--listen=${paths.socketPath}`,
     `--task-listen=${paths.taskSocketPath}`,
@@ -201,7 +210,7 @@ export function sandboxerArguments(
     `--containerd-events=${paths.bedDirectory}/containerd.sock.ttrpc`,
     `--log-level=${logLevel}`,
     ...(program.kind === "wasm" ? [`--cache-dir=${paths.cacheDirectory}/wasm`] : []),
-    ...(program.kind === "vmm" ? [`--config=${paths.configPath}`] : []),
+    ...(KINDS_WITH_CONFIG.includes(program.kind) ? [`--config=${paths.configPath}`] : []),
     ...program.flags ?? [],
   ];
 }
