@@ -18,6 +18,7 @@ const PROGRAMS: readonly (readonly [file: string, entry: string])[] = [
   // Started by the launcher, for pods that want a process of their own.
   ["quasaur-wasm-pod.js", "sandboxers/wasm/pod_process/main.ts"],
   ["quasaur-vmm.js", "sandboxers/vmm/main.ts"],
+  ["quasaur-quark.js", "sandboxers/quark/main.ts"],
   ["quasaur.js", "cli/main.ts"],
   // Started by quasaur.js, by this name.
   ["quasaur-v8-worker.js", "sandboxers/wasm/v8/worker.ts"],

@@ -1,14 +1,14 @@
 // deno-lint-ignore-file no-console -- a script talks to a person
 /**
- * `deno task compile:wasm`, `compile:vmm`: a binary of a sandboxer with its permission set baked in, in `build/`.
- * `deno compile` downloads the runtime part of the binary from Deno's own site; without access to it
- * this fails and says so.
+ * `deno task compile:wasm`, `compile:vmm`, `compile:quark`: a binary of a sandboxer with its
+ * permission set baked in, in `build/`. `deno compile` downloads the runtime part of the binary from
+ * Deno's own site; without access to it this fails and says so.
  *
  * @module
  */
 
 /** Kinds that can be compiled. */
-const KINDS = ["wasm", "vmm"];
+const KINDS = ["wasm", "vmm", "quark"];
 
 /** The helper library and the launchers: beside the source, and where a compiled program looks. */
 const SOURCE_DIRECTORIES = /\.\/sandboxers\/(wasm|host)\/native\/build\//g;

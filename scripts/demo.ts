@@ -1,7 +1,7 @@
 /**
- * `deno task demo`: shows a WebAssembly container and a microVM running: from real OCI images, in pods
- * that stock containerd runs through the sandboxers; and once more without containerd, from the
- * command line.
+ * `deno task demo`: shows a WebAssembly container, a microVM and a pod of gVisor running: from real
+ * OCI images, in pods that stock containerd runs through the sandboxers; and once more without
+ * containerd, from the command line.
  * Everything runs in a directory of its own, which is gone at the end.
  *
  * @module
@@ -12,7 +12,7 @@ import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { Bed } from "../tests/support/bed.ts";
 import { withLogs } from "../tests/support/bed_tests.ts";
 import { run } from "../tests/support/command.ts";
-import type { Cri } from "../tests/support/cri.ts";
+import type { Cri, Pod } from "../tests/support/cri.ts";
 import { httpGet } from "../tests/support/http.ts";
 import { busyboxImage, wasmImage } from "../tests/support/oci_image.ts";
 import { REPOSITORY } from "../tests/support/permissions.ts";
@@ -23,7 +23,7 @@ import { Progress } from "./setup/progress.ts";
 /** The images, made on the spot. */
 const IMAGES = { args: "demo.quasaur/args:1", server: "demo.quasaur/server:1" };
 
-/** The image for the microVM: an ordinary one. */
+/** The image for the microVM and for gVisor: an ordinary one. */
 const LINUX_IMAGE = "demo.quasaur/busybox:1";
 
 /** The port on which the demo's server listens, in its pod. */
@@ -109,19 +109,39 @@ async function showMicroVm(cri: Cri, teller: Teller): Promise<void> {
     "RunPodSandbox: a microVM with a network, cloned from the template",
     () => cri.runPod({ handler: "quasaur-vmm" }),
   );
-  const script = "uname -r; mkdir /www; echo hello from a microVM >/www/index.html; " +
+  await showLinuxServer(cri, teller, pod, { name: "a microVM", kernel: "uname -r" });
+}
+
+/** Shows a pod over an application kernel. */
+async function showGvisor(cri: Cri, teller: Teller): Promise<void> {
+  cri.network = "pod";
+  await using pod = await teller.step(
+    "RunPodSandbox: a pod of gVisor with a network",
+    () => cri.runPod({ handler: "quasaur-gvisor" }),
+  );
+  await showLinuxServer(cri, teller, pod, { name: "gVisor", kernel: "dmesg | sed -n 's/.*] //p'" });
+}
+
+/** Shows a container of an ordinary image that serves, in a pod with a network of its own. */
+async function showLinuxServer(
+  cri: Cri,
+  teller: Teller,
+  pod: Pod,
+  { name, kernel }: { readonly name: string; readonly kernel: string },
+): Promise<void> {
+  const script = `${kernel} | head -n 1; mkdir /www; echo hello from ${name} >/www/index.html; ` +
     `echo listening; exec httpd -f -p ${PORT} -h /www`;
   const container = await teller.step(
     "CreateContainer, StartContainer: busybox's web server in it",
     () => pod.startContainer({ image: LINUX_IMAGE, command: ["/bin/sh", "-c", script] }),
   );
   await container.printed("listening");
-  const { stdout: [kernel = ""] } = await container.log();
-  teller.quote([`kernel of the guest: ${kernel}`, `kernel of this host: ${Deno.osRelease()}`]);
+  const { stdout: [found = ""] } = await container.log();
+  teller.quote([`kernel inside: ${found}`, `kernel of this host: ${Deno.osRelease()}`]);
   const ip = await pod.ip();
   const answer = await teller.step(`GET http://${ip}:${PORT}/`, () => httpGet(ip, PORT));
   teller.quote([answer.trim()]);
-  assert.equal(answer, "hello from a microVM\n");
+  assert.equal(answer, `hello from ${name}\n`);
   const { stdout } = await teller.step("Exec: ps", () => container.exec(["/bin/busybox", "ps"]));
   teller.quote(stdout.trimEnd().split("\n"));
   await teller.step("StopPodSandbox, RemovePodSandbox", () => cri.removePod(pod.id));
@@ -131,8 +151,8 @@ async function showMicroVm(cri: Cri, teller: Teller): Promise<void> {
 async function showContainerd(teller: Teller): Promise<void> {
   teller.progress.line("\nWith stock containerd, through CRI:");
   await using bed = await teller.step(
-    "A private containerd and the sandboxers wasm and vmm are up",
-    () => Bed.start({ kinds: ["wasm", "vmm"], logLevel: "info" }),
+    "A private containerd and the sandboxers wasm, vmm and quark are up",
+    () => Bed.start({ kinds: ["wasm", "vmm", "quark"], logLevel: "info" }),
   );
   using _interrupt = onInterrupt(async () => await bed[Symbol.asyncDispose]());
   await withLogs(bed, async () => {
@@ -147,6 +167,7 @@ async function showContainerd(teller: Teller): Promise<void> {
     await showJob(cri, teller);
     await showServer(cri, teller);
     await showMicroVm(cri, teller);
+    await showGvisor(cri, teller);
   });
 }
 
