@@ -12,6 +12,7 @@ import { TtrpcServer } from "../task/ttrpc/server.ts";
 import { claimSocketPath } from "../task/ttrpc/unix_socket.ts";
 import { ControllerServer } from "./controller/server.ts";
 import { SandboxError } from "./lifecycle/errors.ts";
+import { collectWhenIdle } from "./idle_collection.ts";
 import type { Sandboxer } from "./lifecycle/sandboxer.ts";
 import type { Log } from "./log.ts";
 import { lockDirectory } from "./serve_lock.ts";
@@ -106,6 +107,7 @@ export async function start(options: ServeOptions): Promise<Serving> {
   }
   log.info("recovered", { ...await sandboxer.recover() });
   resources.use(expireUnstarted(sandboxer, options));
+  resources.use(collectWhenIdle(sandboxer));
 
   const taskServer = resources.use(new TtrpcServer({ log }));
   taskServer.add(Task, taskService(sandboxer));
