@@ -20,6 +20,8 @@ export interface Flags {
   readonly dir: string;
   /** containerd's ttrpc socket for events, an absolute path; undefined where events are off. */
   readonly containerdEvents: string | undefined;
+  /** How long a created sandbox may wait for its start, in seconds; 0 for ever. */
+  readonly unstartedSecondsMax: number;
   /** Below it nothing is logged. */
   readonly logLevel: LogLevel;
   /** How records are written. */
@@ -65,6 +67,7 @@ const OPTIONS = {
   "task-listen": { type: "string" },
   "dir": { type: "string", short: "d" },
   "containerd-events": { type: "string" },
+  "unstarted-max": { type: "string" },
   "log-level": { type: "string" },
   "log-format": { type: "string" },
   "help": { type: "boolean", short: "h" },
@@ -113,6 +116,7 @@ export function parseFlags(
     taskListen: socketPath("--task-listen", values.get("task-listen") ?? `${root}-task.sock`),
     dir: absolutePath("--dir", values.get("dir") ?? root),
     containerdEvents: eventsPath(values.get("containerd-events")),
+    unstartedSecondsMax: seconds("--unstarted-max", values.get("unstarted-max") ?? "600"),
     logLevel: oneOf("--log-level", values.get("log-level") ?? logLevel, LOG_LEVELS),
     logFormat: oneOf("--log-format", values.get("log-format") ?? "text", ["text", "json"]),
   };
@@ -211,6 +215,14 @@ function eventsPath(value = "/run/containerd/containerd.sock.ttrpc"): string | u
   return value === "none" ? undefined : socketPath("--containerd-events", value);
 }
 
+/** The longest time in seconds that a flag takes: a day. */
+const SECONDS_MAX = 86_400;
+
+function seconds(flag: string, value: string): number {
+  if (/^\d{1,6}$/.test(value) && Number(value) <= SECONDS_MAX) return Number(value);
+  throw bad(flag, value, `a whole number of seconds from 0 to ${SECONDS_MAX}`);
+}
+
 /**
  * Reads one of several words.
  *
@@ -243,6 +255,8 @@ Usage: quasaur-${kind} [flags]
   -d, --dir PATH             state directory (default /run/quasaur/${kind})
   --containerd-events PATH   containerd's ttrpc socket, for task events; "none" switches them off
                              (default /run/containerd/containerd.sock.ttrpc)
+  --unstarted-max SECONDS    delete sandboxes that nobody started for this long after they were
+                             created; 0 keeps them (default 600)
 ${ownHelp(ownFlags)}  --log-level LEVEL          ${LOG_LEVELS.join(", ")} (default info)
   --log-format FORMAT        text or json, one line for each record (default text)
   -v, --version              print the version

@@ -14,6 +14,7 @@ Deno.test("parseFlags() without flags gives the defaults of the kind", () => {
     taskListen: "/run/quasaur/wasm-task.sock",
     dir: "/run/quasaur/wasm",
     containerdEvents: "/run/containerd/containerd.sock.ttrpc",
+    unstartedSecondsMax: 600,
     logLevel: "info",
     logFormat: "text",
   });
@@ -21,12 +22,13 @@ Deno.test("parseFlags() without flags gives the defaults of the kind", () => {
 
 Deno.test("parseFlags() takes every flag, with a space or with =", () => {
   const args = "--listen /a.sock --task-listen=/b.sock --dir /d/ --containerd-events none " +
-    "--log-level=trace --log-format json";
+    "--unstarted-max=0 --log-level=trace --log-format json";
   assert.deepEqual(flags(...args.split(" ")), {
     listen: "/a.sock",
     taskListen: "/b.sock",
     dir: "/d",
     containerdEvents: undefined,
+    unstartedSecondsMax: 0,
     logLevel: "trace",
     logFormat: "json",
   });
@@ -44,6 +46,8 @@ Deno.test("parseFlags() names the flag that is wrong", () => {
     ["--task-listen=/run/quasaur/wasm.sock", /--task-listen.*--listen/],
     ["--dir=d", /--dir/],
     ["--containerd-events=tcp://1.2.3.4", /--containerd-events/],
+    ["--unstarted-max=1h", /--unstarted-max.*seconds/],
+    ["--unstarted-max=86401", /--unstarted-max.*86400/],
     ["--log-level=loud", /--log-level.*trace, debug, info, warn, error/],
     ["--log-format=xml", /--log-format/],
     ["--no-such-flag", /--no-such-flag/],

@@ -12,6 +12,7 @@ import { TtrpcServer } from "../task/ttrpc/server.ts";
 import { claimSocketPath } from "../task/ttrpc/unix_socket.ts";
 import { ControllerServer } from "./controller/server.ts";
 import { SandboxError } from "./lifecycle/errors.ts";
+import { collectWhenIdle } from "./idle_collection.ts";
 import type { Sandboxer } from "./lifecycle/sandboxer.ts";
 import type { Log } from "./log.ts";
 import { lockDirectory } from "./serve_lock.ts";
@@ -32,6 +33,11 @@ export interface ServeOptions {
   readonly dir: string;
   /** containerd's ttrpc socket for events, an absolute path; undefined where events are off. */
   readonly containerdEvents: string | undefined;
+  /**
+   * How long a sandbox may wait for its start after it was created, in seconds, before it is deleted;
+   * 0 for ever.
+   */
+  readonly unstartedSecondsMax: number;
   /** Where the process tells what it does. */
   readonly log: Log;
 }
@@ -100,6 +106,8 @@ export async function start(options: ServeOptions): Promise<Serving> {
     resources.use(sandboxer.subscribe(publisher.publish));
   }
   log.info("recovered", { ...await sandboxer.recover() });
+  resources.use(expireUnstarted(sandboxer, options));
+  resources.use(collectWhenIdle(sandboxer));
 
   const taskServer = resources.use(new TtrpcServer({ log }));
   taskServer.add(Task, taskService(sandboxer));
@@ -116,6 +124,24 @@ export async function start(options: ServeOptions): Promise<Serving> {
       await owned.disposeAsync();
     },
   };
+}
+
+/** How often sandboxes that nobody starts are looked for, at the least, in milliseconds. */
+const LOOK_MS_MAX = 60_000;
+
+/** Deletes sandboxes that nobody starts, until it is disposed of. */
+function expireUnstarted(
+  sandboxer: Sandboxer,
+  { unstartedSecondsMax, log }: ServeOptions,
+): Disposable {
+  const olderThanMs = unstartedSecondsMax * 1000;
+  if (olderThanMs === 0) return { [Symbol.dispose]: () => undefined };
+  const timer = setInterval(() => {
+    sandboxer.deleteUnstarted(olderThanMs).catch((error: unknown) =>
+      log.warn("cannot delete a sandbox that nobody started", { error })
+    );
+  }, Math.min(olderThanMs / 2, LOOK_MS_MAX));
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 /** Makes a socket's path free. */

@@ -174,6 +174,19 @@ Deno.test("serve() takes over the sandboxes and the sockets of a process that wa
   assert.equal(await stateOf(client, "a1"), "SANDBOX_READY");
 });
 
+Deno.test("serve() deletes a sandbox that nobody starts in time", async () => {
+  await using place = await Place.make();
+  await using _process = await new Process(place, [...place.flags, "--unstarted-max=1"]).ready();
+  using client = new GrpcClient(place.listen);
+  await runSandbox(client, "started");
+  await client.call(method.create, createRequest("left"), { metadata: NAMESPACE });
+  while (await stateOf(client, "left").then(() => true, () => false)) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await assert.rejects(stateOf(client, "left"), /not found/);
+  assert.equal(await stateOf(client, "started"), "SANDBOX_READY");
+});
+
 Deno.test("serve() makes its directories and sockets for this user alone", async () => {
   await using place = await Place.make();
   await using _process = await new Process(place, place.flags).ready();
@@ -310,7 +323,15 @@ Deno.test("serve() leaves in the end, whatever hangs", async () => {
 function optionsFor(place: Place, store: MemoryStore): ServeOptions {
   const sandboxer = new Sandboxer({ driver: new MemoryDriver(), store, mounter: noMounts });
   const { listen, taskListen, dir } = place;
-  return { sandboxer, listen, taskListen, dir, containerdEvents: undefined, log: noLog };
+  return {
+    sandboxer,
+    listen,
+    taskListen,
+    dir,
+    containerdEvents: undefined,
+    unstartedSecondsMax: 0,
+    log: noLog,
+  };
 }
 
 Deno.test("start() recovers before anybody can call", async () => {

@@ -86,13 +86,19 @@ Deno.test("kill ends guests in all that they can be at", async () => {
   for (const { ours, unit } of results) assert.ok(unit === "ms" && ours.p50 > 0);
 });
 
-Deno.test("cycles looks at memory and at what is left, with and without CRI", async () => {
-  const results = await oneRound(cycles);
-  assert.deepEqual(results.map(({ unit }) => unit), ["MiB", "MiB", "left", "ms", "MiB", "left"]);
-  assert.ok((results[3]?.ours.p50 ?? 0) > 0);
-});
+Deno.test(
+  "cycles looks at memory and at what is left, with and without CRI",
+  { ignore },
+  async () => {
+    const results = await oneRound(cycles);
+    assert.deepEqual(results.map(({ unit }) => unit), ["MiB", "MiB", "left", "ms", "MiB", "left"]);
+    assert.ok((results[3]?.ours.p50 ?? 0) > 0);
+  },
+);
 
-Deno.test("neighbour compares execs beside spinning guests with those of an idle machine", async () => {
+Deno.test("neighbour compares execs beside spinning guests with those of an idle machine", {
+  ignore,
+}, async () => {
   const results = await oneRound(neighbour);
   assert.ok(results.length > 0);
   for (const { ours, peers, ratio } of results) {
@@ -101,7 +107,7 @@ Deno.test("neighbour compares execs beside spinning guests with those of an idle
   }
 });
 
-Deno.test("isolation compares pods on threads with pods in processes", async () => {
+Deno.test("isolation compares pods on threads with pods in processes", { ignore }, async () => {
   const results = await oneRound(isolation);
   assert.deepEqual(results.map(({ unit }) => unit), ["ms", "ms", "KiB"]);
   for (const { peers } of results) assert.deepEqual(Object.keys(peers), ["ours, a process each"]);
@@ -109,7 +115,7 @@ Deno.test("isolation compares pods on threads with pods in processes", async () 
   assert.ok(memory !== undefined && memory.ratio !== null && memory.ratio < 1);
 });
 
-Deno.test("density counts pods and guests, and reads what each costs", async () => {
+Deno.test("density counts pods and guests, and reads what each costs", { ignore }, async () => {
   const results = await oneRound(density);
   const [pods, exec, podMemory, , guests] = results.map(({ ours }) => ours.p50);
   assert.deepEqual([pods, guests], [10, 50]);

@@ -54,7 +54,7 @@ Deno.test("vmm-start times every step, and its steps are the whole", async () =>
   ]);
 });
 
-Deno.test("vmm-cri-start measures the whole and its parts for everybody", async () => {
+Deno.test("vmm-cri-start measures the whole and its parts for everybody", { ignore }, async () => {
   const results = await oneRound(vmmCriStart);
   const parts = ["RunPodSandbox", "CreateContainer", "StartContainer"]
     .map((name) => median(results, `vmm CRI start: ${name}`));

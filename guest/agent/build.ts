@@ -34,6 +34,7 @@ const NATIVE_SOURCES = [
   "descriptors.c",
   "processes.c",
   "enter.c",
+  "create.c",
   "machine.c",
   "sockets.c",
 ];

@@ -1,6 +1,6 @@
 /**
- * The cgroups (version 2) of the containers: one below `/containers` for each. What crun does at
- * creation it does itself; freezing, killing, counting and changing limits are writes to files,
+ * The cgroups (version 2) of the containers: one below `/containers` for each. Where crun makes a
+ * container it makes the cgroup too; freezing, killing, counting and changing limits are writes to files,
  * done here without another program.
  *
  * @module
@@ -26,9 +26,15 @@ const SETTLE_MS = 5000;
 /** Cgroups that a container may have made below its own; more are a mistake or an attack. */
 const DESCENDANTS_MAX = 4096;
 
+/** The name of a cgroup that is made ahead; no container can have it. */
+const READY = ".ready";
+
+/** Containers whose cgroups do not have their names. */
+const names = new Map<string, string>();
+
 /** The `cgroupsPath` of a container. */
 export function cgroupsPath(container: string): string {
-  return `${PARENT}/${container}`;
+  return `${PARENT}/${names.get(container) ?? container}`;
 }
 
 /** Lets containers have every controller that the kernel has. */
@@ -118,7 +124,10 @@ export async function removeCgroup(container: string): Promise<string | undefine
     return errno !== EBUSY;
   };
   await eventually(isGone);
-  if (errno === 0) return undefined;
+  if (errno === 0) {
+    names.delete(container);
+    return undefined;
+  }
   return systemError(`cannot remove the cgroup of the container "${container}"`, errno).message;
 }
 
@@ -137,6 +146,31 @@ export function cgroupUsage(container: string): ContainerUsage | undefined {
     ...(limit === "max" ? {} : { memoryLimitBytes: Number(limit) }),
     pids: Number(tryReadText(`${directory}/pids.current`) ?? 0),
   };
+}
+
+/**
+ * Makes the cgroup of a container.
+ *
+ * @throws AgentError Where it cannot be made.
+ */
+export function makeCgroup(container: string): void {
+  if (isReady) {
+    isReady = false;
+    names.set(container, READY);
+  } else makeDirectory(pathOf(container));
+}
+
+let isReady = false;
+
+/**
+ * Makes a cgroup for the next container ahead: with all controllers that takes a while.
+ *
+ * @throws AgentError Where it cannot be made.
+ */
+export function prepareCgroup(): void {
+  if (isReady || [...names.values()].includes(READY)) return;
+  makeDirectory(pathOf(READY));
+  isReady = true;
 }
 
 /**

@@ -22,9 +22,9 @@ const ABSENCE_MS = 100;
 /** Full buffers in a row before others get a turn. */
 const TURNS_MAX = 4;
 /** The peer is asked to wait when more than this waits to be sent, in bytes. */
-const QUEUE_HIGH_BYTES = 96 * 1024;
+const QUEUE_HIGH_BYTES = 256 * 1024;
 /** It may go on when no more than this waits, in bytes. */
-const QUEUE_LOW_BYTES = 32 * 1024;
+const QUEUE_LOW_BYTES = 64 * 1024;
 /** Wakes for what comes in and for a host that comes or goes: once for each change. */
 const QUIET = EPOLLET | EPOLLIN | EPOLLRDHUP;
 

@@ -1,6 +1,6 @@
 /**
  * The containers of the guest: what each one holds, in which state it is, and what the host can ask
- * of it. crun makes processes; everything else is done here.
+ * of it. Plain ones are made natively, others by crun.
  *
  * @module
  */
@@ -29,11 +29,13 @@ import {
   watchOom,
   writeLimits,
 } from "./cgroups.ts";
-import { callCrun, forgetContainer, releaseInit } from "./crun.ts";
+import { planCreation } from "./creation.ts";
+import { callCrun, forgetContainer, introduce, releaseInit } from "./crun.ts";
 import type { Disks } from "./disks.ts";
 import { enterContainer, planEnter } from "./enter.ts";
 import { closeEntrance, type Entrance, openEntrance } from "./entrance.ts";
 import { deviceNumbers, hasHugePages } from "./guest_facts.ts";
+import { createInit, type WaitingInit } from "./init.ts";
 import { listAt, objectAt } from "./json_values.ts";
 import { limitWrites } from "./limits.ts";
 import { SIGKILL } from "./linux.ts";
@@ -76,6 +78,10 @@ interface Container {
   oom: OomWatch | undefined;
   /** By what processes get in; undefined where only crun may start them, or before there is one. */
   entrance: Entrance | undefined;
+  /** Its first process, where it was made without crun. */
+  init: WaitingInit | undefined;
+  /** Makes crun know of it, once, where it was made without. */
+  introduce: (() => void) | undefined;
   /** Whether the host was told that something was killed for want of memory; undefined for never. */
   oomTold: boolean | undefined;
   /** Calls of crun that are under way. */
@@ -123,6 +129,8 @@ export class Containers {
       rootfs: undefined,
       oom: undefined,
       entrance: undefined,
+      init: undefined,
+      introduce: undefined,
       oomTold: undefined,
       calls: new Set(),
     };
@@ -146,7 +154,8 @@ export class Containers {
         `cannot start the container "${id}": it is ${container.state}, not created`,
       );
     }
-    releaseInit(id);
+    if (container.init === undefined) releaseInit(id);
+    else container.init.letGo();
     container.state = "running";
   }
 
@@ -163,10 +172,21 @@ export class Containers {
     const plan = entrance === undefined ? undefined : planEnter(document, entrance.filter);
     const program = programOf(args.process);
     return await this.#run(container, args, {
-      start: (stdio) =>
-        entrance === undefined || plan === undefined
-          ? callCrun({ action, verb: "exec", container: container.id, document, program, stdio })
-          : enterContainer(entrance, plan, stdio, action),
+      start: (stdio) => {
+        if (entrance !== undefined && plan !== undefined) {
+          return enterContainer(entrance, plan, stdio, action);
+        }
+        container.introduce?.();
+        container.introduce = undefined;
+        return callCrun({
+          action,
+          verb: "exec",
+          container: container.id,
+          document,
+          program,
+          stdio,
+        });
+      },
     });
   }
 
@@ -259,6 +279,7 @@ export class Containers {
   async #make(container: Container, args: CreateContainerArgs): Promise<number> {
     const { id, config } = args;
     this.#parts.agent.processes.reserve({ container: id, exec: "" });
+    this.#parts.pod.settle();
     const mounts = args.mounts.map((mount) => this.#bindOf(mount));
     writeSysctls(containerSysctls(config));
     const rootfs = await prepareRootfs(args.rootfs, {
@@ -286,8 +307,25 @@ export class Containers {
     const action = `cannot create the container "${id}"`;
     const program = programOf(objectAt(config, "process"));
     return await this.#run(container, { container: id, exec: "", stdio: args.stdio }, {
-      start: (stdio) =>
-        callCrun({ action, verb: "create", container: id, document, program, stdio }),
+      start: async (stdio) => {
+        const plan = planCreation(document);
+        const init = plan === undefined ? undefined : await createInit(id, plan, stdio);
+        if (init === undefined) {
+          return await callCrun({
+            action,
+            verb: "create",
+            container: id,
+            document,
+            program,
+            stdio,
+          });
+        }
+        const { pid } = init;
+        container.init = init;
+        container.introduce = () =>
+          introduce({ container: id, document, cgroupsPath: cgroupsPath(id), pid });
+        return pid;
+      },
       started: (pid) => {
         container.oom = watchOom(id, () => this.#tellOom(container));
         container.entrance = openEntrance(id, pid, document);
@@ -354,6 +392,7 @@ export class Containers {
     container.oom?.stop();
     if (container.entrance !== undefined) closeEntrance(container.entrance);
     container.entrance = undefined;
+    container.init?.close();
     notes.push(forgetContainer(id), await removeCgroup(id));
     notes.push(...await container.rootfs?.release() ?? []);
     for (const process of this.#parts.agent.processes.of(id)) {

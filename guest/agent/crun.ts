@@ -13,7 +13,8 @@ import { AgentError } from "../protocol/agent_error.ts";
 import type { AgentErrorCode, JsonObject } from "../protocol/messages.ts";
 import { ENXIO, must } from "./errno.ts";
 import { makeDirectory, removeTree, tryReadText, writeText } from "./files.ts";
-import { O_NONBLOCK, O_RDONLY, O_WRONLY } from "./linux.ts";
+import { objectAt, textAt } from "./json_values.ts";
+import { CLOCK_REALTIME, O_NONBLOCK, O_RDONLY, O_WRONLY } from "./linux.ts";
 import { run } from "./processes.ts";
 import type { ProcessStdio } from "./stdio.ts";
 import * as sys from "./sys.js";
@@ -145,6 +146,50 @@ export function releaseInit(container: string): void {
   } finally {
     sys.close(fd);
   }
+}
+
+/** A container that was made without crun. */
+export interface ForeignContainer {
+  /** Its id. */
+  readonly container: string;
+  /** Its configuration, as crun would have got it. */
+  readonly document: JsonObject;
+  /** The path of its cgroup below the hierarchy's root. */
+  readonly cgroupsPath: string;
+  /** Its init process. */
+  readonly pid: number;
+}
+
+/**
+ * Makes a container known to crun that it did not make, so that it can run processes in it: with
+ * the files that `crun create` leaves.
+ *
+ * @throws AgentError `FailedPrecondition` where its process has ended.
+ */
+export function introduce({ container, document, cgroupsPath, pid }: ForeignContainer): void {
+  const place = `${STATE}/${container}`;
+  const stat = tryReadText(`/proc/${pid}/stat`) ?? "";
+  // Behind the name, which may have anything in it; the 22nd of all fields (proc_pid_stat(5)).
+  const startTime = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
+  if (stat === "" || !Number.isInteger(startTime)) {
+    throw new AgentError("FailedPrecondition", `the container "${container}" is not running`);
+  }
+  makeDirectory(place, 0o700);
+  writeText(`${place}/config.json`, JSON.stringify(document), 0o600);
+  const status = {
+    pid,
+    "process-start-time": startTime,
+    "cgroup-path": cgroupsPath,
+    scope: "",
+    rootfs: textAt(objectAt(document, "root"), "path") ?? "",
+    "systemd-cgroup": false,
+    bundle: place,
+    created: new Date(sys.clock(CLOCK_REALTIME)).toISOString(),
+    owner: "root",
+    detached: true,
+    external_descriptors: '["/dev/null","/dev/null","/dev/null"]',
+  };
+  writeText(`${place}/status`, JSON.stringify(status), 0o600);
 }
 
 /**

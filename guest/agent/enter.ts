@@ -67,9 +67,12 @@ const STEPS = [
   "take its capabilities",
   "filter its system calls",
   "execute",
+  "build its root",
 ];
-const STEP_CWD = 4;
-const STEP_EXECUTE = 8;
+/** Changing to the working directory. */
+export const STEP_CWD = 4;
+/** Finding and executing the program. */
+export const STEP_EXECUTE = 8;
 
 /** How the system calls of a container's processes are filtered. */
 export interface SystemCallFilter {
@@ -239,8 +242,13 @@ function errnoText(errno: number): string {
   }
 }
 
-/** Waits until the process has executed, or has said why not. */
-function readReport(fd: number): Promise<readonly [number, number] | undefined> {
+/**
+ * Waits for what a process that was started natively reports.
+ *
+ * @param fd What it reports by; closed here.
+ * @returns Two numbers; undefined where it has executed, or ended, without a word.
+ */
+export function readReport(fd: number): Promise<readonly [number, number] | undefined> {
   sys.setNonblocking(fd);
   return new Promise((resolve) => {
     const watcher = watch(fd, EPOLLIN, () => {

@@ -13,6 +13,8 @@ import { log } from "./log.ts";
 import { RB_POWER_OFF } from "./linux.ts";
 import { after, sleep } from "./loop.ts";
 import { MemoryVolumes } from "./memory_volumes.ts";
+import { prepareAhead } from "./ahead.ts";
+import { useIdleTime } from "./idle_time.ts";
 import { Pod, setClock } from "./setup.ts";
 import { rehearse } from "./rehearsal.ts";
 import { SharedPids } from "./shared_pids.ts";
@@ -33,20 +35,25 @@ const LAST_MS = 200;
  */
 export function guestRequests(agent: Agent): RequestHandlers {
   const pod = new Pod();
+  const disks = new Disks();
   const shared = new SharedTree();
   const memory = new MemoryVolumes();
   const volumes = new Volumes("/run/volumes");
   const containers = new Containers({
     agent,
     pod,
-    disks: new Disks(),
+    disks,
     shared,
     memory,
     volumes,
     pids: new SharedPids(),
   });
   return {
-    setup: (args) => pod.setUp(args).then(done),
+    setup: async (args) => {
+      await pod.setUp(args);
+      useIdleTime(pod, disks);
+      return {};
+    },
     renew: (args) => done(pod.renew(args)),
     rehearse: ({ container }) => rehearse(container).then(done),
     setTime: ({ timeMs }) => done(setClock(timeMs)),
@@ -72,7 +79,10 @@ export function guestRequests(agent: Agent): RequestHandlers {
       boundContainers();
       return { cpus };
     },
-    quiesce: () => done(giveMemoryBack()),
+    quiesce: () => {
+      prepareAhead();
+      return done(giveMemoryBack());
+    },
     powerOff: () => {
       powerOff(containers, shared).catch((thrown) => log("error", String(thrown)));
       return {};

@@ -28,7 +28,7 @@ const WAIT_MS = 60_000;
 
 /** Programs of the images, all busybox. */
 const COMMANDS =
-  "cat chmod date dd df echo env false grep head hostname id ip kill ln ls mkdir mount ps pwd readlink rm seq sh sleep sort stat stty tail test touch tr true tty umount wc"
+  "awk cat chmod date dd df echo env false grep head hostname id ip kill ln ls mkdir mknod mount ps pwd readlink rm seq sh sleep sort stat stty tail test touch tr true tty umount wc"
     .split(" ");
 
 /** What containerd gives a container that asks for nothing. */

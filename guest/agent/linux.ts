@@ -69,9 +69,15 @@ export const MS_NODEV = 4;
 /** mount(2). */
 export const MS_NOEXEC = 8;
 /** mount(2). */
+export const MS_SYNCHRONOUS = 16;
+/** mount(2). */
 export const MS_REMOUNT = 32;
 /** mount(2). */
+export const MS_NOSYMFOLLOW = 256;
+/** mount(2). */
 export const MS_NOATIME = 1024;
+/** mount(2). */
+export const MS_NODIRATIME = 2048;
 /** mount(2). */
 export const MS_BIND = 4096;
 /** mount(2). */
@@ -88,6 +94,8 @@ export const MS_SLAVE = 1 << 19;
 export const MS_SHARED = 1 << 20;
 /** mount(2). */
 export const MS_RELATIME = 1 << 21;
+/** mount(2). */
+export const MS_STRICTATIME = 1 << 24;
 /** umount2(2). */
 export const MNT_FORCE = 1;
 /** umount2(2). */

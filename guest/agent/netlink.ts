@@ -55,8 +55,8 @@ export const SCOPES: Readonly<Record<string, number>> = {
 
 /** One request, ready to be sent. */
 export interface NetlinkRequest {
-  /** What it does, for errors: `cannot ...`. */
-  readonly action: string;
+  /** What it does, for errors: `cannot ...`. Nearly nobody asks. */
+  readonly action: () => string;
   /** The whole message with its header; the sequence number is still 0. */
   readonly bytes: Uint8Array;
 }
@@ -162,7 +162,11 @@ class MessageWriter {
  * @param change What to change.
  * @param action For errors.
  */
-export function linkRequest(index: number, change: LinkChange, action: string): NetlinkRequest {
+export function linkRequest(
+  index: number,
+  change: LinkChange,
+  action: () => string,
+): NetlinkRequest {
   const up = change.up ? IFF_UP : 0;
   // struct ifinfomsg: family, padding, type, index, flags, mask of flags that change.
   const writer = new MessageWriter().u8(0).u8(0).u16(0).u32(index).u32(up).u32(up);
@@ -180,7 +184,11 @@ export function linkRequest(index: number, change: LinkChange, action: string): 
  * @param address The address with its prefix.
  * @param action For errors.
  */
-export function addressRequest(index: number, address: IpPrefix, action: string): NetlinkRequest {
+export function addressRequest(
+  index: number,
+  address: IpPrefix,
+  action: () => string,
+): NetlinkRequest {
   const flags = address.family === AF_INET6 ? IFA_F_NODAD : 0;
   // struct ifaddrmsg: family, prefix length, flags, scope, index.
   const writer = new MessageWriter().u8(address.family).u8(address.prefixLength).u8(flags)
@@ -201,7 +209,7 @@ export function addressRequest(index: number, address: IpPrefix, action: string)
 export function addressGoneRequest(
   index: number,
   address: IpPrefix,
-  action: string,
+  action: () => string,
 ): NetlinkRequest {
   const writer = new MessageWriter().u8(address.family).u8(address.prefixLength).u8(0).u8(0)
     .u32(index);
@@ -215,7 +223,7 @@ export function addressGoneRequest(
  * @param route The route.
  * @param action For errors.
  */
-export function routeRequest(route: RouteMessage, action: string): NetlinkRequest {
+export function routeRequest(route: RouteMessage, action: () => string): NetlinkRequest {
   // struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, flags.
   const writer = new MessageWriter().u8(route.family).u8(route.destination?.prefixLength ?? 0).u8(0)
     .u8(0).u8(RT_TABLE_MAIN).u8(RTPROT_BOOT).u8(route.scope).u8(RTN_UNICAST)
@@ -240,7 +248,7 @@ export function neighbourRequest(
   index: number,
   address: IpAddress,
   mac: Uint8Array,
-  action: string,
+  action: () => string,
 ): NetlinkRequest {
   // struct ndmsg: family, padding, index, state, flags, type.
   const writer = new MessageWriter().u8(address.family).u8(0).u16(0).u32(index)

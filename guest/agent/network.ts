@@ -15,6 +15,7 @@ import type {
 } from "../protocol/messages.ts";
 import { errnoName, must, systemError } from "./errno.ts";
 import { formatPrefix, type IpPrefix, parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
+import { log } from "./log.ts";
 import { AF_INET, AF_INET6, NETLINK_ROUTE } from "./linux.ts";
 import {
   addressGoneRequest,
@@ -53,16 +54,48 @@ const BATCH = 64;
  * Sets the pod's network up.
  *
  * @param plan Interfaces, routes and neighbours.
+ * @returns Does the rest, which has to be done before the first container starts: what an IPv4 pod
+ *   has of IPv6.
  * @throws AgentError `InvalidArgument` for what cannot be read, `NotFound` where a device is
  *   missing, else what the kernel refused.
  */
-export async function setUpNetwork(plan: NetworkPlan): Promise<void> {
-  if (plan.interfaces.length === 0 && plan.routes.length === 0) return;
+export async function setUpNetwork(plan: NetworkPlan): Promise<() => void> {
+  if (plan.interfaces.length === 0 && plan.routes.length === 0) return () => {};
   const devices = await devicesFor(plan.interfaces);
   // Names may change from here on.
   known = [];
   transact(renameAway(plan.interfaces, devices));
-  transact(planRequests(plan, devices, sys.access("/proc/net/if_inet6", 0) >= 0));
+  const hasIpv6 = sys.access("/proc/net/if_inet6", 0) >= 0;
+  const canWait = hasIpv6 && !needsIpv6(plan);
+  transact(planRequests(plan, devices, hasIpv6 && !canWait));
+  return () => {
+    if (canWait) setUpLinkAddresses(plan, devices);
+  };
+}
+
+/** Whether anything of the pod is IPv6. */
+function needsIpv6({ interfaces, routes, neighbours }: NetworkPlan): boolean {
+  return interfaces.some(({ addresses }) => addresses.some((each) => each.includes(":"))) ||
+    routes.some(({ family, gateway }) => family !== "inet" || gateway?.includes(":")) ||
+    neighbours.some(({ address }) => address.includes(":"));
+}
+
+/** Gives each interface its IPv6 address of the link. Without it the pod's network works as well. */
+function setUpLinkAddresses({ interfaces }: NetworkPlan, devices: readonly NetworkDevice[]): void {
+  try {
+    transact(interfaces.flatMap((wanted) => {
+      const { index } = deviceOf(wanted, devices);
+      return linkLocalOf(parseMac(wanted.mac), true).map((address) =>
+        addressRequest(
+          index,
+          address,
+          () => `cannot give the interface "${wanted.name}" the address ${formatPrefix(address)}`,
+        )
+      );
+    }));
+  } catch (thrown) {
+    log("warn", thrown instanceof Error ? thrown.message : String(thrown));
+  }
 }
 
 /**
@@ -73,7 +106,7 @@ export function switchDevicesOn(): void {
   known = findDevices();
   transact(
     [{ name: "lo", index: 1 }, ...known].map(({ name, index }) =>
-      linkRequest(index, { up: true }, `cannot switch the interface "${name}" on`)
+      linkRequest(index, { up: true }, () => `cannot switch the interface "${name}" on`)
     ),
   );
 }
@@ -112,7 +145,7 @@ export function rehearseNetwork(): void {
   ];
   transact(
     addresses.map((address) =>
-      addressGoneRequest(device.index, address, "cannot take an address back")
+      addressGoneRequest(device.index, address, () => "cannot take an address back")
     ),
   );
 }
@@ -155,7 +188,7 @@ function renameAway(
   return devices.flatMap((device, order) => {
     if (!wantedNames.has(device.name) || finalNames.get(order) === device.name) return [];
     const name = `moving${order}`;
-    const action = `cannot rename the interface "${device.name}" to "${name}"`;
+    const action = () => `cannot rename the interface "${device.name}" to "${name}"`;
     return [linkRequest(device.index, { name, up: false }, action)];
   });
 }
@@ -173,14 +206,14 @@ function interfaceRequests(
     );
   }
   const mac = parseMac(wanted.mac);
-  const what = `cannot set up the interface "${name}" (MAC ${wanted.mac}, MTU ${mtu})`;
+  const what = () => `cannot set up the interface "${name}" (MAC ${wanted.mac}, MTU ${mtu})`;
   return [
     linkRequest(index, { name, mac, mtu, up: true }, what),
     ...[...wanted.addresses.map(parsePrefix), ...linkLocalOf(mac, hasIpv6)].map((address) =>
       addressRequest(
         index,
         address,
-        `cannot give the interface "${name}" the address ${formatPrefix(address)}`,
+        () => `cannot give the interface "${name}" the address ${formatPrefix(address)}`,
       )
     ),
   ];
@@ -209,20 +242,21 @@ function linkLocalOf(mac: Uint8Array, hasIpv6: boolean): IpPrefix[] {
 
 function routeOf(route: GuestRoute, indexes: ReadonlyMap<string, number>): NetlinkRequest {
   const family = route.family === "inet" ? AF_INET : AF_INET6;
-  const action = `cannot add the route to ${route.destination}` +
+  const action = () =>
+    `cannot add the route to ${route.destination}` +
     (route.gateway === undefined ? "" : ` via ${route.gateway}`) +
     ` on "${route.interface}"`;
   const destination = route.destination === "default" ? undefined : parsePrefix(route.destination);
   const gateway = route.gateway === undefined ? undefined : parseAddress(route.gateway);
   const source = route.source === undefined ? undefined : parseAddress(route.source);
   if ((destination ?? source ?? { family }).family !== family) {
-    throw new AgentError("InvalidArgument", `${action}: it is not of the family ${route.family}`);
+    throw new AgentError("InvalidArgument", `${action()}: it is not of the family ${route.family}`);
   }
   const scope = scopeOf(route, gateway !== undefined);
   if (scope === undefined) {
     throw new AgentError(
       "InvalidArgument",
-      `${action}: unknown scope "${route.scope}": one of ${Object.keys(SCOPES).join(", ")}`,
+      `${action()}: unknown scope "${route.scope}": one of ${Object.keys(SCOPES).join(", ")}`,
     );
   }
   return routeRequest({
@@ -248,7 +282,7 @@ function neighbourOf(
   neighbour: GuestNeighbour,
   indexes: ReadonlyMap<string, number>,
 ): NetlinkRequest {
-  const action =
+  const action = () =>
     `cannot add the neighbour ${neighbour.address} (${neighbour.mac}) on "${neighbour.interface}"`;
   return neighbourRequest(
     indexOf(neighbour.interface, indexes, action),
@@ -258,10 +292,10 @@ function neighbourOf(
   );
 }
 
-function indexOf(name: string, indexes: ReadonlyMap<string, number>, action: string): number {
+function indexOf(name: string, indexes: ReadonlyMap<string, number>, action: () => string): number {
   const index = indexes.get(name);
   if (index !== undefined) return index;
-  throw new AgentError("InvalidArgument", `${action}: the pod has no interface of that name`);
+  throw new AgentError("InvalidArgument", `${action()}: the pod has no interface of that name`);
 }
 
 function deviceOf(wanted: GuestInterface, devices: readonly NetworkDevice[]): NetworkDevice {
@@ -334,7 +368,7 @@ function transactBatch(socket: number, requests: readonly NetlinkRequest[]): voi
     for (const { sequence, errno } of parseAnswers(buffer, length)) {
       answered++;
       const request = requests[sequence - 1];
-      if (errno !== 0) refused.push(`${request?.action ?? "rtnetlink"}: ${errnoName(errno)}`);
+      if (errno !== 0) refused.push(`${request?.action() ?? "rtnetlink"}: ${errnoName(errno)}`);
     }
   }
   if (refused.length > 0) throw new AgentError("FailedPrecondition", refused.join("; "));

@@ -62,7 +62,7 @@ Deno.test("an interface gets the IPv6 address of the link that belongs to its MA
   );
   assert.deepEqual(more, []);
   assert.equal(
-    address?.action,
+    address?.action(),
     'cannot give the interface "eth0" the address fe80::11:22ff:fe33:4455/64',
   );
   assert.match(show(address.bytes), /fe80000000000000001122fffe334455/);
@@ -133,7 +133,9 @@ Deno.test("what cannot be set up is refused before anything is sent", () => {
 });
 
 Deno.test("requests travel together and answers find theirs", () => {
-  const requests = ["a", "bb"].map((name) => linkRequest(5, { name, up: false }, `cannot ${name}`));
+  const requests = ["a", "bb"].map((name) =>
+    linkRequest(5, { name, up: false }, () => `cannot ${name}`)
+  );
   const packed = packRequests(requests);
   const view = new DataView(packed.buffer);
   const firstLength = view.getUint32(0, true);

@@ -1,5 +1,5 @@
 /**
- * The OCI configuration that crun gets: the host's, with what is the guest's own put in and what can
+ * The OCI configuration that a container is made by, here or by crun: the host's, with what is the guest's own put in and what can
  * only hold on the host taken out. The machine is the pod: its network, IPC and UTS name spaces are
  * those of the guest, so containers get name spaces of their own for mounts, cgroups and, where
  * they are not shared, process ids.

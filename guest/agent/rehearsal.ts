@@ -6,9 +6,12 @@
  * @module
  */
 
+import { AgentError } from "../protocol/agent_error.ts";
+import { prepareAhead } from "./ahead.ts";
 import { cgroupEmptied, cgroupsPath, killCgroup, removeCgroup, watchOom } from "./cgroups.ts";
-import { callCrun, forgetContainer } from "./crun.ts";
+import { type CreationPlan, planCreation } from "./creation.ts";
 import { makeDirectory, removeTree, writeText } from "./files.ts";
+import { createInit } from "./init.ts";
 import { log } from "./log.ts";
 import { rehearseNetwork } from "./network.ts";
 import { crunConfig } from "./oci.ts";
@@ -42,6 +45,23 @@ export async function rehearse(withContainer: boolean): Promise<void> {
   if (withContainer) await rehearseContainer();
 }
 
+/** Makes the plan of a container, for nothing. */
+export function rehearsePlan(): void {
+  planOf("/");
+}
+
+function planOf(rootfs: string): CreationPlan | undefined {
+  return planCreation(crunConfig(configuration(), {
+    rootfs,
+    mounts: [],
+    cgroupsPath: cgroupsPath(NAME),
+    pidNamespace: undefined,
+    terminal: undefined,
+    device: () => undefined,
+    hasHugePages: () => false,
+  }));
+}
+
 async function rehearseContainer(): Promise<void> {
   const notes: (string | undefined)[] = [];
   try {
@@ -49,34 +69,20 @@ async function rehearseContainer(): Promise<void> {
     // Something that could be executed; it never is.
     writeText(`${IMAGE}/program`, "", 0o755);
     const rootfs = mountOverlay(IMAGE, NAME);
-    const pid = await callCrun({
-      action: "cannot rehearse a container",
-      verb: "create",
-      container: NAME,
-      document: crunConfig(configuration(), {
-        rootfs,
-        mounts: [],
-        cgroupsPath: cgroupsPath(NAME),
-        pidNamespace: undefined,
-        terminal: undefined,
-        device: () => undefined,
-        hasHugePages: () => false,
-      }),
-      program: "/program",
-      stdio: {
-        childFds: [-1, -1, -1],
-        hasTerminal: false,
-        closeChildEnds: () => {},
-        attachTerminal: () => {},
-      },
-    });
-    watchChild(pid, () => {});
+    const plan = planOf(rootfs);
+    const stdio = { childFds: [-1, -1, -1], closeChildEnds: () => {} };
+    const init = plan === undefined ? undefined : await createInit(NAME, plan, stdio);
+    if (init === undefined) throw new AgentError("Internal", "cannot rehearse a container");
+    watchChild(init.pid, () => {});
+    init.close();
     watchOom(NAME, () => {}).stop();
   } finally {
     killCgroup(NAME);
     await cgroupEmptied(NAME);
-    notes.push(forgetContainer(NAME), await removeCgroup(NAME));
+    notes.push(await removeCgroup(NAME));
     notes.push(...unmountOverlay(NAME), removeTree(IMAGE));
+    // What was there for the first container is used up.
+    prepareAhead();
     for (const note of notes) if (note !== undefined) log("warn", `rehearsal: ${note}`);
   }
 }
@@ -98,10 +104,6 @@ function configuration() {
     linux: {
       maskedPaths: ["/proc/kcore"],
       readonlyPaths: ["/proc/sys"],
-      seccomp: {
-        defaultAction: "SCMP_ACT_ALLOW",
-        syscalls: [{ names: ["kexec_load"], action: "SCMP_ACT_ERRNO" }],
-      },
       resources: {
         devices: [{ allow: false, access: "rwm" }],
         memory: { limit: 32 << 20 },

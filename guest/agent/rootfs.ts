@@ -10,8 +10,8 @@ import { AgentError } from "../protocol/agent_error.ts";
 import type { GuestRootfs } from "../protocol/messages.ts";
 import type { Disks } from "./disks.ts";
 import { must, mustGet } from "./errno.ts";
-import { isDirectory, mountAt, removeTree, unmountAt } from "./files.ts";
-import { MS_NODEV, S_IFLNK, S_IFMT } from "./linux.ts";
+import { isDirectory, makeDirectory, mountAt, removeTree, unmountAt } from "./files.ts";
+import { MS_MOVE, MS_NODEV, S_IFLNK, S_IFMT } from "./linux.ts";
 import type { SharedTree } from "./shared_tree.ts";
 import * as sys from "./sys.js";
 
@@ -141,6 +141,36 @@ function hasMountpoints(image: string, mountpoints: readonly string[]): boolean 
   });
 }
 
+/** Where a layer's memory is that was mounted ahead; no container can have that name. */
+const READY = `${PLACE}/.ready`;
+let isReady = false;
+
+function mountMemory(place: string): void {
+  mountAt("tmpfs", place, "tmpfs", MS_NODEV, "mode=0700,size=50%");
+}
+
+/**
+ * Mounts the memory of the next layer ahead.
+ *
+ * @throws AgentError What the kernel refused.
+ */
+export function prepareOverlay(): void {
+  if (isReady) return;
+  mountMemory(READY);
+  isReady = true;
+}
+
+/** Moves the memory that is ready to its place; whether there was any. */
+function takeMemory(place: string): boolean {
+  if (!isReady) return false;
+  isReady = false;
+  makeDirectory(place);
+  const isMoved = sys.mount(READY, place, null, MS_MOVE, null) >= 0;
+  if (!isMoved) unmountAt(READY);
+  sys.rmdir(READY);
+  return isMoved;
+}
+
 /**
  * Puts a layer that can be written to, and is forgotten with the container, on top of an image.
  *
@@ -154,7 +184,7 @@ export function mountOverlay(image: string, container: string): string {
   const memory = `${place}/memory`;
   const root = `${place}/root`;
   try {
-    mountAt("tmpfs", memory, "tmpfs", MS_NODEV, "mode=0700,size=50%");
+    if (!takeMemory(memory)) mountMemory(memory);
     makeUpper(image, `${memory}/upper`);
     must(`cannot make "${memory}/work"`, sys.mkdir(`${memory}/work`, 0o755));
     const options = `lowerdir=${image},upperdir=${memory}/upper,workdir=${memory}/work`;

@@ -18,6 +18,9 @@ const POD = "/run/pod";
 
 const SHARED_MEMORY = `${POD}/shm`;
 
+/** The size of shared memory that pods get unless they say otherwise, in bytes. */
+const USUAL_SHARED_BYTES = 64 << 20;
+
 const POD_FILES: Readonly<Record<keyof SetupArgs["files"], string>> = {
   hosts: `${POD}/hosts`,
   hostname: `${POD}/hostname`,
@@ -30,6 +33,7 @@ export class Pod {
   #args: SetupArgs | undefined;
   #hasFiles = false;
   #hasSharedMemory = false;
+  #rest: (() => void) | undefined;
 
   /**
    * Makes the guest the pod's own.
@@ -47,7 +51,7 @@ export class Pod {
       addEntropy(args.seed);
       must("cannot set the hostname", sys.sethostname(args.hostname || "quasaur"));
       checkMachineId(args.machineId);
-      await setUpNetwork(args);
+      this.#rest = await setUpNetwork(args);
       writeSysctls(args.sysctls);
       this.#args = args;
       this.#state = "set up";
@@ -55,6 +59,20 @@ export class Pod {
       this.#state = "fresh";
       throw thrown;
     }
+  }
+
+  /** Does what need not be done until the first container is made. */
+  settle(): void {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    rest?.();
+  }
+
+  /** Makes the pod's files, unless they are there, or there is no pod yet. */
+  makeFiles(): void {
+    if (this.#hasFiles || this.#args === undefined) return;
+    writeFiles(this.#args);
+    this.#hasFiles = true;
   }
 
   /**
@@ -91,8 +109,7 @@ export class Pod {
       );
     }
     if (mount.kind === "podFile") {
-      if (!this.#hasFiles) writeFiles(this.#args);
-      this.#hasFiles = true;
+      this.makeFiles();
       return POD_FILES[mount.file];
     }
     if (!this.#hasSharedMemory) mountSharedMemory(this.#args.shmBytes);
@@ -183,8 +200,25 @@ function writeMachineId(machineId: string): void {
   writeText("/etc/machine-id", `${machineId}\n`);
 }
 
+/** The size of shared memory that is mounted already, in bytes. */
+let sharedMemoryBytes: number | undefined;
+
+/**
+ * Makes what containers of a usual pod get from it ahead.
+ *
+ * @throws AgentError What the kernel refused.
+ */
+export function preparePod(): void {
+  makeDirectory(POD);
+  makeDirectory("/etc");
+  if (sharedMemoryBytes === undefined) mountSharedMemory(USUAL_SHARED_BYTES);
+}
+
 function mountSharedMemory(shmBytes: number): void {
   const size = Math.max(4096, Math.floor(shmBytes));
+  if (sharedMemoryBytes === size) return;
+  // A size that is not the usual one lies on top.
   const flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
   mountAt("shm", SHARED_MEMORY, "tmpfs", flags, `mode=1777,size=${size}`);
+  sharedMemoryBytes = size;
 }

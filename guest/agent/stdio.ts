@@ -16,7 +16,7 @@ import * as sys from "./sys.js";
 /** What of the peer is needed here. */
 export type StreamOpener = Pick<GuestPeer, "openInput" | "openOutput">;
 
-/** Reads or writes in a row (32 KiB each) before others get a turn. */
+/** Reads or writes in a row (of a frame each) before others get a turn. */
 const TURNS_MAX = 8;
 /**
  * How long outputs are kept open after the process has ended while something else still holds them,
@@ -29,7 +29,7 @@ const LAST_BYTES_MAX = 1024 * 1024;
  * What the pipe of an output holds, in bytes. A frame takes a little less than half of a pipe of the
  * usual size, so that many frames would be small; and each switch between writer and agent costs.
  */
-const OUTPUT_PIPE_BYTES = 256 * 1024;
+const OUTPUT_PIPE_BYTES = 512 * 1024;
 
 /** Where outputs go that nobody wants. */
 const discarded = new Uint8Array(16 * 1024);

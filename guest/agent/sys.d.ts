@@ -307,6 +307,35 @@ export interface EnterProcess {
  *   two numbers of 32 bits come: the step that failed (see `enter.ts`) and the errno.
  */
 export function enter(process: EnterProcess): readonly [number, number] | number;
+/** A container to make; see {@link create}. */
+export interface CreateProcess extends Omit<EnterProcess, "pidfd"> {
+  /** The directory of its root. */
+  readonly root: string;
+  /** 1 where it cannot write to its root, else 0. */
+  readonly readonly: number;
+  /** How its root is built: four for each operation, see `creation.ts`. */
+  readonly texts: readonly string[];
+  /** How its root is built: six for each operation. */
+  readonly numbers: readonly number[];
+}
+
+/**
+ * Makes a container with its init process, which waits to be let go.
+ *
+ * @returns Its pid; a descriptor that two numbers of 32 bits come from, zeros when it is ready, else
+ *   the step that failed (see `enter.ts`) and the errno; and one to let it go by writing a byte, or
+ *   to end it by closing.
+ */
+export function create(process: CreateProcess): readonly [number, number, number] | number;
+/**
+ * Hands the kernel a program that decides which devices may be used
+ * (BPF_PROG_TYPE_CGROUP_DEVICE).
+ *
+ * @returns A descriptor.
+ */
+export function loadDeviceFilter(program: ArrayBuffer, offset: number, length: number): number;
+/** Has such a program decide for the processes of a cgroup, which keeps it. */
+export function filterDevices(cgroup: number, filter: number): number;
 /**
  * Starts the init of a new pid name space: it only reaps what ends in there. It dies with the
  * agent. Its name space is `/proc/PID/ns/pid`. Killing it (SIGKILL) kills all in there.

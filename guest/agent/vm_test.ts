@@ -29,6 +29,13 @@ function refuses(code: string, message: RegExp) {
 
 const SLEEP = ["sleep", "1000"];
 
+/** What containers say, without what is another in each. */
+function comparable(text: string): string {
+  return text.replace(/\b\d\d:\d\d(:\d\d)?\b/g, "TIME").replace(/\b0:\d+ /g, "DEVICE ")
+    .replace(/\/c\d+\b/g, "/ID").replace(/pipe:\[\d+\]/g, "pipe")
+    .replace("/crun/.empty-directory", "/cover");
+}
+
 Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
   await using guest = await TestGuest.boot();
   const { client } = guest;
@@ -65,6 +72,8 @@ Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
     });
 
   assert.deepEqual(client.hello.warnings, []);
+  // As in a clone of a template: something is made for the first container already.
+  await client.request("quiesce", {});
   const before = await guest.state();
 
   await step("a rehearsal leaves nothing in the guest", async () => {
@@ -174,6 +183,65 @@ Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
     // crun leaves the readiness to be killed for want of memory as it is.
     assert.equal(byCrun.output.replace("\n0\n77", "\n17\n77"), output);
     await guest.delete(container);
+  });
+
+  await step("a container is the same, whether the agent makes it or crun", async () => {
+    const script =
+      "awk '{ $1=$2=$3=\"\"; print }' /proc/self/mountinfo; ls -lan /dev /proc/self/fd; " +
+      "grep -E '^(Cap|NoNewPrivs|Seccomp|Groups|Uid|Gid|Umask|NS)' /proc/self/status; ulimit -a; " +
+      "env; pwd; cat /proc/self/cgroup /proc/self/oom_score_adj; cd /sys/fs/cgroup; " +
+      "cat memory.max memory.swap.max cpu.weight cpu.max pids.max; readlink /dev/fd; " +
+      "mknod /dev/disk b 254 0; cat /dev/disk; cat /dev/null /proc/timer_list; ls /proc/scsi; " +
+      "touch /sys/x /proc/sys/x /config/x; head -c 4 /dev/zero | wc -c; cat /etc/f; id; ps";
+    const sync = (volume: string, entries: readonly VolumeEntry[]) =>
+      client.request("volumeSync", { volume, entries });
+    await sync("same", [fileEntry("file", "content\n")]);
+    const outputs: string[] = [];
+    const process = { cwd: "/not/there/yet", oomScoreAdj: 5 };
+    const linux = {
+      maskedPaths: ["/proc/timer_list", "/proc/scsi", "/proc/no-such", "/proc/acpi"],
+      readonlyPaths: ["/proc/sys", "/proc/bus", "/proc/nothing"],
+      devices: [{ path: "/dev/kmsg", type: "c", major: 1, minor: 11, fileMode: 0o640, gid: 7 }],
+      resources: {
+        devices: [
+          { allow: false, access: "rwm" },
+          { allow: true, type: "c", major: 1, minor: 11, access: "r" },
+        ],
+        memory: { limit: 32 << 20, swap: 32 << 20 },
+        cpu: { shares: 512, quota: 50_000, period: 100_000 },
+        pids: { limit: 60 },
+      },
+    };
+    for (const readonly of [false, true]) {
+      // What wants something rare is made by crun.
+      for (const rare of [{}, { ioPriority: { class: "IOPRIO_CLASS_BE", priority: 4 } }]) {
+        const changes = { readonly, linux, process: { ...process, ...rare } };
+        const container = await started(["sh", "-c", script], changes, {
+          mounts: [
+            { kind: "volume", volume: "same", path: "", destination: "/config", readonly: true },
+            {
+              kind: "volume",
+              volume: "same",
+              path: "file",
+              destination: "/etc/f",
+              readonly: false,
+            },
+            { kind: "memory", name: "same", destination: "/var/run/deep/in", readonly: false },
+            { kind: "shm", destination: "/dev/shm", readonly: false },
+          ],
+        });
+        const { output, errorOutput } = await guest.finished(container);
+        assert.match(output, /content/);
+        assert.match(errorOutput, /cat: can't open '\/dev\/disk': Operation not permitted/);
+        outputs.push(comparable(`${output}${errorOutput}`));
+        await guest.delete(container);
+      }
+    }
+    assert.equal(outputs[0], outputs[1]);
+    assert.equal(outputs[2], outputs[3]);
+    assert.notEqual(outputs[0], outputs[2]);
+    // It says so where it could not make one.
+    assert.equal(guest.count("log"), 0);
   });
 
   await step("what cannot be started is refused in words that people know", async () => {
@@ -398,6 +466,7 @@ Deno.test("the agent runs the containers of a pod in a guest", async (t) => {
     await Promise.all([created, running, paused].map((container) => guest.delete(container)));
     const ignored =
       /^network |^mount (tmpfs \/run\/memory\/|shm \/run\/pod\/shm)|^process \/init $/;
+    await client.request("quiesce", {});
     const clean = (state: string[]) => state.filter((line) => !ignored.test(line));
     // The pod's shared process ids keep one process, which is the agent's image.
     assert.deepEqual(clean(await guest.state()), clean(before));

@@ -4,9 +4,13 @@
  * @module
  */
 
+import { giveBuffer, takeBuffer } from "../protocol/buffers.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 
-const READ_BYTES = 64 * 1024;
+/** What a connection reads into that nothing comes from; there may be many. */
+const IDLE_READ_BYTES = 2 * 1024;
+/** What one reads into that much comes from. */
+const BUSY_READ_BYTES = 128 * 1024;
 /** The peer is asked to wait when more than this waits to be sent, in bytes. */
 const QUEUE_HIGH_BYTES = 128 * 1024;
 /** It may go on when no more than this waits, in bytes. */
@@ -42,17 +46,25 @@ export class SocketTransport implements Transport {
   }
 
   async #read(sink: TransportSink): Promise<void> {
-    const buffer = new Uint8Array(READ_BYTES);
+    const small = new Uint8Array(IDLE_READ_BYTES);
+    let buffer: Uint8Array = small;
     let reason = "the other side has closed it";
     try {
       while (!this.#closed) {
         const count = await this.#conn.read(buffer);
         if (count === null) break;
         if (!this.#closed) sink.onBytes(buffer.subarray(0, count));
+        // Whatever comes next (an answer to a ping at the latest) makes it small again.
+        if (buffer === small && count === small.length) buffer = takeBuffer(BUSY_READ_BYTES);
+        else if (buffer !== small && count < small.length) {
+          giveBuffer(buffer);
+          buffer = small;
+        }
       }
     } catch (error) {
       reason = String(error);
     }
+    if (buffer !== small) giveBuffer(buffer);
     this.#fail(reason);
   }
 

@@ -5,7 +5,9 @@
  * @module
  */
 
+import { giveBuffer, takeBuffer } from "./buffers.ts";
 import {
+  DATA_BYTES_MAX,
   emptyHead,
   type FrameHead,
   HEADER_BYTES,
@@ -15,7 +17,6 @@ import {
   OVERHEAD_BYTES,
   readHead,
 } from "./frames.ts";
-import { FRAME_BYTES_MAX } from "./limits.ts";
 
 /** Who takes the frames. */
 export interface FrameSink {
@@ -30,6 +31,9 @@ export interface FrameSink {
   onLost(): void;
 }
 
+/** Beginnings of frames that fit in here need no larger buffer. */
+const SMALL_BYTES = 1024;
+
 /** Bytes of the frame that begins a connection. */
 const OPENING_FRAME_BYTES: number = OVERHEAD_BYTES + OPENING_BYTES;
 
@@ -37,9 +41,10 @@ const OPENING_FRAME_BYTES: number = OVERHEAD_BYTES + OPENING_BYTES;
 export class FrameReader {
   readonly #sink: FrameSink;
   readonly #head = emptyHead();
-  /** The beginning of a frame whose rest is to come. */
-  readonly #partial: Uint8Array = new Uint8Array(FRAME_BYTES_MAX);
-  readonly #partialView = new DataView(this.#partial.buffer);
+  readonly #dataBytesMax: number;
+  readonly #small: Uint8Array = new Uint8Array(SMALL_BYTES);
+  /** The beginning of a frame whose rest is to come: `#small`, or a shared buffer while needed. */
+  #partial: Uint8Array = this.#small;
   #have = 0;
   /** Bytes of the partial frame with all; its header's where not even that is there. */
   #need = HEADER_BYTES;
@@ -52,9 +57,11 @@ export class FrameReader {
    * A reader that is out of step.
    *
    * @param sink Takes the frames.
+   * @param dataBytesMax The largest payload that may come.
    */
-  constructor(sink: FrameSink) {
+  constructor(sink: FrameSink, dataBytesMax: number = DATA_BYTES_MAX) {
     this.#sink = sink;
+    this.#dataBytesMax = dataBytesMax;
   }
 
   /** Forgets what was begun; what comes next belongs to another connection. */
@@ -63,11 +70,29 @@ export class FrameReader {
     this.#have = 0;
     this.#need = HEADER_BYTES;
     this.skipped = 0;
+    this.#shrink();
   }
 
   /** Takes nothing any more. */
   stop(): void {
     this.#stopped = true;
+    this.#shrink();
+  }
+
+  /** Makes room for a partial frame; what is there of it stays. */
+  #grow(bytes: number): void {
+    if (bytes <= this.#partial.length) return;
+    const larger = takeBuffer(bytes);
+    larger.set(this.#partial.subarray(0, this.#have), 0);
+    this.#shrink();
+    this.#partial = larger;
+  }
+
+  /** Gives the large buffer back; its content is not needed. */
+  #shrink(): void {
+    if (this.#partial === this.#small) return;
+    giveBuffer(this.#partial);
+    this.#partial = this.#small;
   }
 
   /** Takes bytes. They are not kept. */
@@ -86,7 +111,9 @@ export class FrameReader {
     const head = this.#head;
     let at = 0;
     while (bytes.length - at >= HEADER_BYTES) {
-      if (!readHead(view, at, head)) return this.#lose(bytes.subarray(at + HEADER_BYTES));
+      if (!readHead(view, at, head, this.#dataBytesMax)) {
+        return this.#lose(bytes.subarray(at + HEADER_BYTES));
+      }
       const end = at + OVERHEAD_BYTES + head.length;
       if (end > bytes.length) break;
       if (!isTrailer(view, end - 4, head)) return this.#lose(bytes.subarray(end));
@@ -99,11 +126,12 @@ export class FrameReader {
   }
 
   #keep(bytes: Uint8Array): void {
-    this.#partial.set(bytes, 0);
-    this.#have = bytes.length;
     this.#need = HEADER_BYTES;
     // The header was good a moment ago; the head was filled by it.
-    if (this.#have >= HEADER_BYTES) this.#need = OVERHEAD_BYTES + this.#head.length;
+    if (bytes.length >= HEADER_BYTES) this.#need = OVERHEAD_BYTES + this.#head.length;
+    this.#grow(this.#need);
+    this.#partial.set(bytes, 0);
+    this.#have = bytes.length;
   }
 
   /** Adds to the partial frame what belongs to it. */
@@ -115,15 +143,20 @@ export class FrameReader {
     if (this.#have < this.#need) return rest;
     const head = this.#head;
     if (this.#need === HEADER_BYTES) {
-      if (!readHead(this.#partialView, 0, head)) return this.#lose(rest);
+      if (!readHead(viewOf(this.#partial), 0, head, this.#dataBytesMax)) return this.#lose(rest);
       this.#need = OVERHEAD_BYTES + head.length;
+      this.#grow(this.#need);
       return rest;
     }
     const end = this.#need;
+    const frame = this.#partial;
     this.#have = 0;
     this.#need = HEADER_BYTES;
-    if (!isTrailer(this.#partialView, end - 4, head)) return this.#lose(rest);
-    this.#sink.onFrame(head, this.#partial.subarray(HEADER_BYTES, end - 4));
+    if (!isTrailer(viewOf(frame), end - 4, head)) return this.#lose(rest);
+    // Out of the reader's hands while the frame is taken: that may restart it.
+    this.#partial = this.#small;
+    this.#sink.onFrame(head, frame.subarray(HEADER_BYTES, end - 4));
+    if (frame !== this.#small) giveBuffer(frame);
     return rest;
   }
 
@@ -160,7 +193,9 @@ export class FrameReader {
 
   #isOpening(window: Uint8Array, view: DataView, at: number): boolean {
     const head = this.#head;
-    if (!readHead(view, at, head) || head.length !== OPENING_BYTES) return false;
+    if (!readHead(view, at, head, this.#dataBytesMax) || head.length !== OPENING_BYTES) {
+      return false;
+    }
     const end = at + OPENING_FRAME_BYTES;
     if (!isTrailer(view, end - 4, head)) return false;
     return this.#sink.begins(head, window.subarray(at + HEADER_BYTES, end - 4));
@@ -174,4 +209,8 @@ export class FrameReader {
     this.#sink.onFrame(this.#head, window.subarray(at + HEADER_BYTES, end - 4));
     return window.subarray(end);
   }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -10,6 +10,7 @@ import {
   openingFrame,
   readHead,
   readWindow,
+  WIDE_DATA_BYTES_MAX,
   windowFrame,
 } from "./frames.ts";
 import { FrameReader } from "./frame_reader.ts";
@@ -31,7 +32,7 @@ interface Seen {
 }
 
 /** A reader that notes what it finds. */
-function listen() {
+function listen(dataBytesMax?: number) {
   const frames: Seen[] = [];
   const state = { lost: 0 };
   const reader = new FrameReader({
@@ -39,7 +40,7 @@ function listen() {
       frames.push({ type, id, a, payload: payload.slice() }),
     begins: (head) => head.type === FRAME.open,
     onLost: () => state.lost++,
-  });
+  }, dataBytesMax);
   return { reader, frames, state };
 }
 
@@ -156,4 +157,23 @@ Deno.test("frame reader: survives any bytes", () => {
     assert.equal(frames.length, before + 1, `seed ${seed}`);
     assert.equal(frames.at(-1)?.type, FRAME.open, `seed ${seed}`);
   }
+});
+
+Deno.test("frame reader: large frames come whole, however they are cut, where they may", () => {
+  const chance = new Chance(11);
+  const sizes = [WIDE_DATA_BYTES_MAX, 10, 900, 2_000, WIDE_DATA_BYTES_MAX - 1, 0, 70_000];
+  const payloads = sizes.map((size) => chance.bytes(size));
+  const bytes = concat(
+    OPENING,
+    ...payloads.map((payload, index) => makeFrame(FRAME.data, 0, index, payload)),
+  );
+  for (let round = 0; round < 5; round++) {
+    const { reader, frames, state } = listen(WIDE_DATA_BYTES_MAX);
+    feed(reader, bytes, chance, round === 0 ? 200_000 : 20_000);
+    assert.equal(state.lost, 0);
+    assert.deepEqual(frames.slice(1).map(({ payload }) => payload), payloads);
+  }
+  const { reader, state } = listen();
+  feed(reader, bytes, chance, 20_000);
+  assert.equal(state.lost, 1);
 });

@@ -1,7 +1,7 @@
 /**
  * Frames: what travels on the wire. Each has a header of 24 bytes with a check over itself, at most
- * 32 KiB with all, and a trailer that tells whether the payload was cut. All numbers are little
- * endian.
+ * 32 KiB with all (128 KiB for bytes of a wide stream from the guest), and a trailer that tells
+ * whether the payload was cut. All numbers are little endian.
  *
  * ```
  *  0  u8   0x51
@@ -31,7 +31,7 @@
  * @module
  */
 
-import { FRAME_BYTES_MAX } from "./limits.ts";
+import { FRAME_BYTES_MAX, WIDE_FRAME_BYTES_MAX } from "./limits.ts";
 
 /** The version of the framing; another one is not understood at all. */
 export const FRAMING_VERSION = 1;
@@ -45,8 +45,11 @@ export const TRAILER_BYTES = 4;
 /** Bytes of a frame beside its payload. */
 export const OVERHEAD_BYTES: number = HEADER_BYTES + TRAILER_BYTES;
 
-/** The largest payload of a frame. */
+/** The largest payload of a frame, but for {@link WIDE_DATA_BYTES_MAX}. */
 export const DATA_BYTES_MAX: number = FRAME_BYTES_MAX - OVERHEAD_BYTES;
+
+/** The largest payload of a frame from a guest. */
+export const WIDE_DATA_BYTES_MAX: number = WIDE_FRAME_BYTES_MAX - OVERHEAD_BYTES;
 
 /** First byte of a frame. */
 export const MAGIC = 0x51;
@@ -100,6 +103,8 @@ export const FLAG = {
   adopt: 8,
   /** Open answer: the session goes on. */
   resumed: 2,
+  /** Open answer: the guest makes wide frames for streams with a wide window. */
+  wide: 4,
 } as const;
 
 /** Whether a type belongs to the control messages, which are numbered and never lost. */
@@ -203,9 +208,15 @@ export function makeFrame(
  * @param view At least {@link HEADER_BYTES} from `at` on.
  * @param at Where it begins.
  * @param head Filled in.
+ * @param dataBytesMax The largest payload that may be.
  * @returns Whether it is one.
  */
-export function readHead(view: DataView, at: number, head: FrameHead): boolean {
+export function readHead(
+  view: DataView,
+  at: number,
+  head: FrameHead,
+  dataBytesMax: number = DATA_BYTES_MAX,
+): boolean {
   const first = view.getUint32(at, true);
   if ((first & 0xffff) !== MAGIC_WORD) return false;
   const id = view.getUint32(at + 4, true);
@@ -213,7 +224,7 @@ export function readHead(view: DataView, at: number, head: FrameHead): boolean {
   const a = view.getUint32(at + 12, true);
   const b = view.getUint32(at + 16, true);
   const check = view.getUint32(at + 20, true);
-  if (length > DATA_BYTES_MAX || check !== checkOf(first, id, length, a, b)) return false;
+  if (length > dataBytesMax || check !== checkOf(first, id, length, a, b)) return false;
   head.type = first >>> 16 & 0xff;
   head.flags = first >>> 24;
   head.id = id;

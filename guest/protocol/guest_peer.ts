@@ -68,6 +68,7 @@ class GuestEnd implements GuestPeer {
       receiveBytesMax: HOST_MESSAGE_BYTES_MAX,
       controlBytesMax: GUEST_CONTROL_BYTES_MAX,
       retainedBytesMax: GUEST_RETAINED_BYTES_MAX,
+      sendsWide: true,
       message: (type, _flags, id, payload) => this.#message(type, id, payload),
       other: (head, payload) => this.#other(head, payload),
       missing: (head, window) => this.#missing(head, window),
@@ -174,7 +175,7 @@ class GuestEnd implements GuestPeer {
   }
 
   #answer({ nonce, session }: Opening, resumed: boolean): Uint8Array {
-    return openingFrame(FRAME.openAck, resumed ? FLAG.resumed : 0, {
+    return openingFrame(FRAME.openAck, (resumed ? FLAG.resumed : 0) | FLAG.wide, {
       nonce,
       session,
       protocol: PROTOCOL_VERSION,

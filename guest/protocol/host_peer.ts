@@ -14,6 +14,7 @@ import {
   openingFrame,
   readOpening,
   sameNumber,
+  WIDE_DATA_BYTES_MAX,
 } from "./frames.ts";
 import { FrameReader } from "./frame_reader.ts";
 import type { InboundEnd } from "./inbound_stream.ts";
@@ -32,6 +33,7 @@ import {
   OPEN_RETRY_MS,
   REQUESTS_MAX,
   SCAN_BYTES_MAX,
+  WIDE_WINDOW_BYTES,
 } from "./limits.ts";
 import { type AgentEvent, PROTOCOL_VERSION, type RequestName } from "./messages.ts";
 import type { AgentFailure, Requests } from "./messages.ts";
@@ -121,6 +123,7 @@ export class HostPeer {
       receiveBytesMax: GUEST_MESSAGE_BYTES_MAX,
       controlBytesMax: HOST_CONTROL_BYTES_MAX,
       retainedBytesMax: HOST_RETAINED_BYTES_MAX,
+      sendsWide: false,
       message: (type, flags, id, payload) => this.#message(type, flags, id, payload),
       other: (head) => this.#other(head),
       missing: () => false,
@@ -148,7 +151,7 @@ export class HostPeer {
       onFrame: (head, payload) => this.#frame(head, payload),
       begins: (head, payload) => this.#begins(head, payload),
       onLost: () => this.#end({ kind: "violation", message: "bytes came that are no frame" }),
-    });
+    }, WIDE_DATA_BYTES_MAX);
     this.#reader = reader;
     this.#opening = {
       nonce: this.#options.random(8),
@@ -275,6 +278,7 @@ export class HostPeer {
       return;
     }
     this.#wasOpen = true;
+    if ((head.flags & FLAG.wide) !== 0) this.#core.windowBytes = WIDE_WINDOW_BYTES;
     this.#core.connect(transport);
     this.#core.control.resume(answer.expected);
     for (const stream of this.#core.inbound.values()) stream.attach();

@@ -6,6 +6,7 @@ import {
   openingFrame,
   readOpening,
   sealFrame,
+  WIDE_DATA_BYTES_MAX,
   windowFrame,
 } from "./frames.ts";
 import {
@@ -14,6 +15,7 @@ import {
   SCAN_BYTES_MAX,
   STREAM_WINDOW_BYTES,
   STREAMS_MAX,
+  WIDE_WINDOW_BYTES,
 } from "./limits.ts";
 import { PROTOCOL_VERSION } from "./messages.ts";
 import type { TransportSink } from "./transport.ts";
@@ -77,6 +79,25 @@ Deno.test("hostile guest: the right beginning is taken", () => {
   guest.say(guest.control(FRAME.event, 0, EVENT));
   assert.deepEqual(guest.host.events, [{ kind: "oom", container: "a" }]);
   assert.equal(guest.host.end, undefined);
+});
+
+Deno.test("hostile guest: only one that says so may bring wide frames in a wide window", () => {
+  const told = (flags: number) => {
+    const guest = new Hostile().open(flags);
+    guest.host.peer.openOutput(1, false);
+    const before = WIDE_WINDOW_BYTES - WIDE_DATA_BYTES_MAX;
+    for (let at = 0; at < before; at += 25_000) {
+      guest.say(guest.data(1, at, Math.min(25_000, before - at)));
+    }
+    return guest.say(guest.data(1, before, WIDE_DATA_BYTES_MAX));
+  };
+  told(0).endsBy(/brought more than its window allows/);
+  const wide = told(FLAG.wide);
+  assert.equal(wide.host.end, undefined);
+  wide.say(wide.data(1, WIDE_WINDOW_BYTES, 1)).endsBy(/brought more than its window allows/);
+  const longer = new Hostile().open(FLAG.wide);
+  longer.host.peer.openOutput(1, false);
+  longer.say(longer.data(1, 0, WIDE_DATA_BYTES_MAX + 1)).endsBy(/no frame/);
 });
 
 Deno.test("hostile guest: another version is told as such", () => {

@@ -6,7 +6,7 @@
  */
 
 import { FLAG, windowFrame } from "./frames.ts";
-import { ACKNOWLEDGE_BYTES, ACKNOWLEDGE_FRAMES, STREAM_WINDOW_BYTES } from "./limits.ts";
+import { ACKNOWLEDGE_FRAMES, ACKNOWLEDGE_PART } from "./limits.ts";
 import type { InboundStream, StreamReset } from "./peer.ts";
 import { Violation } from "./violation.ts";
 
@@ -15,6 +15,8 @@ const BLOCK_BYTES = 4 * 1024;
 
 /** What an inbound stream needs of its peer. */
 export interface InboundHome {
+  /** Bytes of each stream that may be on the way. */
+  readonly windowBytes: number;
   /** Sends a frame at once where a connection is open; else it is dropped. */
   sendNow(frame: Uint8Array): void;
   /** The stream was consumed up to its end: the other side has to be told. */
@@ -91,7 +93,7 @@ export class InboundEnd implements InboundStream {
       throw new Violation(`stream ${this.id} goes on at ${offset}, expected ${this.#received}`);
     }
     const last = offset + payload.length;
-    if (last > this.#consumed + STREAM_WINDOW_BYTES) {
+    if (last > this.#consumed + this.#home.windowBytes) {
       throw new Violation(`stream ${this.id} brought more than its window allows`);
     }
     if (this.#end !== undefined && (last > this.#end || end && last < this.#end)) {
@@ -167,7 +169,8 @@ export class InboundEnd implements InboundStream {
     if (this.over || this.#checkEnd()) return;
     const unacknowledged = this.#consumed - this.#acknowledged;
     const idle = this.#consumed === this.#received;
-    if (unacknowledged >= ACKNOWLEDGE_BYTES || idle && this.#frames >= ACKNOWLEDGE_FRAMES) {
+    const much = this.#home.windowBytes * ACKNOWLEDGE_PART;
+    if (unacknowledged >= much || idle && this.#frames >= ACKNOWLEDGE_FRAMES) {
       this.acknowledge();
     } else if (this.#home.soon !== undefined) {
       this.#home.soon(this);
@@ -203,7 +206,7 @@ export class InboundEnd implements InboundStream {
     this.#home.sendNow(windowFrame(this.id, flags, {
       consumed: this.#consumed,
       received: this.#received,
-      bytes: STREAM_WINDOW_BYTES,
+      bytes: this.#home.windowBytes,
     }));
   }
 

@@ -4,8 +4,17 @@
  * @module
  */
 
-/** The largest frame with header and trailer: one write of virtio-serial carries no more. */
+/**
+ * The largest frame with header and trailer, but for {@link WIDE_FRAME_BYTES_MAX}: one write of
+ * virtio-serial carries no more.
+ */
 export const FRAME_BYTES_MAX = 32 * 1024;
+
+/**
+ * The largest frame with bytes of an output, where the host gave its stream a wide window. Each frame
+ * costs an emulated guest some tenths of a millisecond, whatever is in it.
+ */
+export const WIDE_FRAME_BYTES_MAX = 128 * 1024;
 
 /** The largest message from host to guest (a container's config, files of a volume). */
 export const HOST_MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
@@ -16,11 +25,14 @@ export const GUEST_MESSAGE_BYTES_MAX = 1024 * 1024;
 /** Bytes of a stream that may be on the way: sent and not acknowledged as consumed. */
 export const STREAM_WINDOW_BYTES = 256 * 1024;
 
+/** The same for outputs of an agent that says that it makes wide frames. */
+export const WIDE_WINDOW_BYTES = 512 * 1024;
+
 /** Frames of a stream that may be on the way: bounds what many small writes cost. */
 export const STREAM_WINDOW_FRAMES = 256;
 
-/** Consumed bytes after which the receiver acknowledges at once. */
-export const ACKNOWLEDGE_BYTES = 64 * 1024;
+/** The receiver acknowledges at once when this part of a window was consumed. */
+export const ACKNOWLEDGE_PART = 1 / 4;
 
 /** Received frames after which the receiver acknowledges at once when they are consumed. */
 export const ACKNOWLEDGE_FRAMES = 32;

@@ -6,7 +6,6 @@
  */
 
 import {
-  DATA_BYTES_MAX,
   FLAG,
   FRAME,
   HEADER_BYTES,
@@ -20,12 +19,17 @@ import {
   STARVED_STREAM_BYTES,
   STREAM_WINDOW_BYTES,
   STREAM_WINDOW_FRAMES,
+  WIDE_FRAME_BYTES_MAX,
+  WIDE_WINDOW_BYTES,
 } from "./limits.ts";
 import type { OutboundStream, StreamReset } from "./peer.ts";
 import { Violation } from "./violation.ts";
 
-/** Buffers of whole frames that are kept for the next reservation. */
+/** Buffers of whole frames that are kept for the next reservation while anything is on the way. */
 const SPARE_BUFFERS_MAX = 8;
+
+/** The same while nothing is. */
+const IDLE_BUFFERS_MAX = 1;
 
 /** What the streams of one peer share. */
 export interface OutboundShare {
@@ -33,6 +37,8 @@ export interface OutboundShare {
   retainedBytes: number;
   /** More than this and a stream gets little room. */
   readonly retainedBytesMax: number;
+  /** Whether streams with a wide window have wide frames. */
+  readonly sendsWide: boolean;
   /** Buffers to use again. */
   readonly spare: Uint8Array[];
   /** Streams that were refused room for want of bytes that all share. */
@@ -74,6 +80,8 @@ export class OutboundEnd implements OutboundStream {
   #tail = 0;
   /** Bytes before this may be sent; undefined while the other side does not listen. */
   #limit: number | undefined;
+  /** How many bytes the other side lets be on the way. */
+  #windowBytes = STREAM_WINDOW_BYTES;
   #reserved: { readonly buffer: Uint8Array; readonly view: Uint8Array } | undefined;
   #wanted = false;
   #ended = false;
@@ -113,16 +121,26 @@ export class OutboundEnd implements OutboundStream {
       this.#wanted = true;
       return undefined;
     }
-    const buffer = this.#share.spare.pop() ?? new Uint8Array(FRAME_BYTES_MAX);
-    const view = buffer.subarray(HEADER_BYTES, HEADER_BYTES + Math.min(room, DATA_BYTES_MAX));
+    const size = this.#frameBytesMax;
+    let buffer = this.#share.spare.pop();
+    if (buffer?.length !== size) buffer = new Uint8Array(size);
+    const view = buffer.subarray(
+      HEADER_BYTES,
+      HEADER_BYTES + Math.min(room, size - OVERHEAD_BYTES),
+    );
     this.#reserved = { buffer, view };
     return view;
+  }
+
+  get #frameBytesMax(): number {
+    const isWide = this.#share.sendsWide && this.#windowBytes > STREAM_WINDOW_BYTES;
+    return isWide ? WIDE_FRAME_BYTES_MAX : FRAME_BYTES_MAX;
   }
 
   #room(): number {
     if (this.#unknown) return 0;
     if (this.#kept.length >= STREAM_WINDOW_FRAMES) return 0;
-    const window = STREAM_WINDOW_BYTES - (this.#tail - this.#base);
+    const window = this.#windowBytes - (this.#tail - this.#base);
     const share = this.#share;
     if (share.retainedBytes < share.retainedBytesMax) return window;
     if (this.#kept.length === 0) return STARVED_STREAM_BYTES;
@@ -145,7 +163,7 @@ export class OutboundEnd implements OutboundStream {
     this.#reserved = undefined;
     const { buffer } = reserved;
     // Many small frames must not keep a large buffer each.
-    const small = bytes < FRAME_BYTES_MAX / 2;
+    const small = bytes < buffer.length / 2;
     if (bytes > 0) {
       const size = OVERHEAD_BYTES + bytes;
       this.#append(small ? buffer.slice(0, size) : buffer.subarray(0, size), bytes, false);
@@ -170,6 +188,12 @@ export class OutboundEnd implements OutboundStream {
   #recycle(buffer: Uint8Array): void {
     const { spare } = this.#share;
     if (spare.length < SPARE_BUFFERS_MAX) spare.push(buffer);
+  }
+
+  /** Where nothing is on the way any more, the memory for it is not held either. */
+  #letGo(): void {
+    const { spare, retainedBytes } = this.#share;
+    if (retainedBytes === 0 && spare.length > IDLE_BUFFERS_MAX) spare.length = IDLE_BUFFERS_MAX;
   }
 
   end(): void {
@@ -206,6 +230,7 @@ export class OutboundEnd implements OutboundStream {
     this.#share.retainedBytes -= this.#keptBytes;
     this.#keptBytes = 0;
     this.#share.starved.delete(this);
+    this.#letGo();
     this.onClosed(reset);
   }
 
@@ -245,9 +270,10 @@ export class OutboundEnd implements OutboundStream {
           `it is at ${this.#base} of ${this.#sentEnd}`,
       );
     }
-    if (window.bytes > STREAM_WINDOW_BYTES) {
+    if (window.bytes > (this.#share.sendsWide ? WIDE_WINDOW_BYTES : STREAM_WINDOW_BYTES)) {
       throw new Violation(`stream ${this.id} got a window of ${window.bytes} bytes`);
     }
+    this.#windowBytes = Math.max(STREAM_WINDOW_BYTES, window.bytes);
     this.#limit = consumed + window.bytes;
     this.#release(consumed);
     if (resume) this.#rewind(received);
@@ -277,7 +303,9 @@ export class OutboundEnd implements OutboundStream {
       if (end || offset + length > consumed) break;
       count++;
       this.#retain(-bytes.buffer.byteLength);
-      if (bytes.buffer.byteLength === FRAME_BYTES_MAX) this.#recycle(new Uint8Array(bytes.buffer));
+      if (bytes.buffer.byteLength === this.#frameBytesMax) {
+        this.#recycle(new Uint8Array(bytes.buffer));
+      }
     }
     this.#base = consumed;
     if (count === 0) return;

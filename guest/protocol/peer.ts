@@ -13,7 +13,7 @@
  * that it was consumed (written to its FIFO). Within one session no byte is lost or comes twice.
  * After the host was killed, the new one gets every byte that was not acknowledged: those that the
  * killed one had consumed within the last `ACKNOWLEDGE_DELAY_MS` (or the last
- * `ACKNOWLEDGE_BYTES` of a busy stream, see `limits.ts`) come twice, none is lost. Host to guest:
+ * a quarter of its window for a busy stream, see `limits.ts`) come twice, none is lost. Host to guest:
  * within one session no byte is lost or comes twice; bytes that a killed host had read from its FIFO
  * and that had not reached the guest are lost with it.
  *
@@ -83,7 +83,7 @@ export interface OutboundStream {
   /** Called once when all is over: consumed up to the end, or reset; assign it. */
   onClosed: (reset: StreamReset | undefined) => void;
   /**
-   * A buffer to fill (at most `DATA_BYTES_MAX`, just under 32 KiB); undefined while as many bytes are
+   * A buffer to fill (just under 32 KiB, or 128 KiB in a guest); undefined while as many bytes are
    * on the way as the window allows, or when the stream was ended or reset. The same buffer until
    * {@link commit}. Room is there without a connection too, until the window is full.
    */

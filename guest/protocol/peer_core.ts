@@ -9,7 +9,7 @@ import { ControlChannel } from "./control_channel.ts";
 import { FLAG, FRAME, type FrameHead, isControl, makeFrame, offsetOf } from "./frames.ts";
 import { readWindow, type Window } from "./frames.ts";
 import { InboundEnd, type InboundHome } from "./inbound_stream.ts";
-import { REASON_LENGTH_MAX, STREAM_ID_MAX, STREAMS_MAX } from "./limits.ts";
+import { REASON_LENGTH_MAX, STREAM_ID_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX } from "./limits.ts";
 import { OutboundEnd, type OutboundShare } from "./outbound_stream.ts";
 import type { Transport } from "./transport.ts";
 import { decodeUtf8, encodeUtf8 } from "./utf8.ts";
@@ -23,6 +23,8 @@ export interface CoreOptions {
   readonly controlBytesMax: number;
   /** Bytes that all streams may keep. */
   readonly retainedBytesMax: number;
+  /** See {@link OutboundShare.sendsWide}. */
+  readonly sendsWide: boolean;
   /** Takes a request, answer or event. */
   message(type: number, flags: number, id: number, payload: Uint8Array): boolean;
   /** Takes a frame that is none of a stream and no control message. */
@@ -50,6 +52,9 @@ export class PeerCore implements OutboundShare, InboundHome {
   readonly soon?: (stream: InboundEnd) => void;
   retainedBytes = 0;
   readonly retainedBytesMax: number;
+  readonly sendsWide: boolean;
+  /** See {@link InboundHome.windowBytes}; may grow when a connection begins. */
+  windowBytes: number = STREAM_WINDOW_BYTES;
   readonly spare: Uint8Array[] = [];
   readonly starved: Set<OutboundEnd> = new Set();
   readonly #options: CoreOptions;
@@ -68,6 +73,7 @@ export class PeerCore implements OutboundShare, InboundHome {
   constructor(options: CoreOptions) {
     this.#options = options;
     this.retainedBytesMax = options.retainedBytesMax;
+    this.sendsWide = options.sendsWide;
     if (options.soon !== undefined) this.soon = options.soon;
     this.control = new ControlChannel({
       receiveBytesMax: options.receiveBytesMax,

@@ -1,14 +1,32 @@
 import assert from "node:assert/strict";
 import {
+  DATA_BYTES_MAX,
+  FLAG,
+  FRAME,
+  openingFrame,
+  WIDE_DATA_BYTES_MAX,
+  windowFrame,
+} from "./frames.ts";
+import {
   FRAME_BYTES_MAX,
   GUEST_MESSAGE_BYTES_MAX,
   HOST_MESSAGE_BYTES_MAX,
   STREAM_WINDOW_BYTES,
+  WIDE_FRAME_BYTES_MAX,
+  WIDE_WINDOW_BYTES,
 } from "./limits.ts";
 import type { RequestOutcome } from "./host_peer.ts";
-import type { RequestName } from "./messages.ts";
+import { PROTOCOL_VERSION, type RequestName } from "./messages.ts";
 import type { InboundStream, OutboundStream, RequestHandlers } from "./peer.ts";
-import { Chance, Collector, Link, refuse, TestGuest, TestHost } from "./testing/link.ts";
+import {
+  Chance,
+  Collector,
+  Link,
+  QueueTransport,
+  refuse,
+  TestGuest,
+  TestHost,
+} from "./testing/link.ts";
 
 interface World {
   readonly chance: Chance;
@@ -135,7 +153,7 @@ Deno.test("peers: an answer that is too large becomes a failure", async () => {
   assert.match(JSON.stringify(answer.outcome), /ResourceExhausted/);
 });
 
-Deno.test("peers: streams carry bytes both ways, in frames of at most 32 KiB", async () => {
+Deno.test("peers: streams carry bytes both ways, in wide frames from the guest only", async () => {
   const { link, host, guest, chance } = await world();
   const bytes = chance.bytes(700_000);
   const output = new Collector(opened(host.peer.openOutput(1, false)));
@@ -153,7 +171,9 @@ Deno.test("peers: streams carry bytes both ways, in frames of at most 32 KiB", a
   assertSame(output.bytes, bytes, "output");
   assertSame(atGuest.bytes, bytes, "input");
   assert.deepEqual([output.stream.ended, atGuest.stream.ended, closed], [true, true, 2]);
-  assert.ok(link.fromGuest.largestWrite <= FRAME_BYTES_MAX);
+  assert.ok(link.fromGuest.largestWrite > FRAME_BYTES_MAX);
+  assert.ok(link.fromGuest.largestWrite <= WIDE_FRAME_BYTES_MAX);
+  assert.ok((link.fromHost?.largestWrite ?? Infinity) <= FRAME_BYTES_MAX);
   assert.equal(host.end, undefined);
 });
 
@@ -171,15 +191,15 @@ Deno.test("peers: a consumer that does not consume stops the sender, with bounde
   fromGuest.onWritable = fill;
   fill();
   await link.settle();
-  assert.equal(sent, STREAM_WINDOW_BYTES);
+  assert.equal(sent, WIDE_WINDOW_BYTES);
   let got = 0;
   for (let piece = output.peek(); piece !== undefined; piece = output.peek()) {
     got += piece.length;
     output.consume(piece.length);
   }
-  assert.equal(got, STREAM_WINDOW_BYTES);
+  assert.equal(got, WIDE_WINDOW_BYTES);
   await link.settle();
-  assert.equal(sent, 2 * STREAM_WINDOW_BYTES);
+  assert.equal(sent, 2 * WIDE_WINDOW_BYTES);
 });
 
 Deno.test("peers: one stream that stands still does not hold up another", async () => {
@@ -249,6 +269,32 @@ Deno.test("peers: the guest keeps output while no host is there, up to the windo
   assert.equal(output.bytes.length, STREAM_WINDOW_BYTES);
 });
 
+Deno.test("peers: a host that gives a narrow window gets narrow frames", () => {
+  const guest = new TestGuest();
+  const sink = guest.peer.attach(new QueueTransport());
+  const [nonce, session] = [new Uint8Array(8), new Uint8Array(8)];
+  const opening = { nonce, session, protocol: PROTOCOL_VERSION, expected: 0 };
+  sink.onBytes(openingFrame(FRAME.open, 0, opening));
+  const rooms = (id: number, bytes: number) => {
+    const stream = guest.peer.openOutput(id);
+    sink.onBytes(windowFrame(id, FLAG.resume, { consumed: 0, received: 0, bytes }));
+    const sizes: number[] = [];
+    for (let room = stream.reserve(); room !== undefined; room = stream.reserve()) {
+      sizes.push(room.length);
+      stream.commit(room.length);
+    }
+    return { largest: Math.max(...sizes), all: sizes.reduce((sum, size) => sum + size) };
+  };
+  assert.deepEqual(rooms(1, STREAM_WINDOW_BYTES), {
+    largest: DATA_BYTES_MAX,
+    all: STREAM_WINDOW_BYTES,
+  });
+  assert.deepEqual(rooms(2, WIDE_WINDOW_BYTES), {
+    largest: WIDE_DATA_BYTES_MAX,
+    all: WIDE_WINDOW_BYTES,
+  });
+});
+
 Deno.test("peers: a new host goes on with the streams of one that was killed", async () => {
   const { link, host, guest, chance } = await world();
   const bytes = chance.bytes(500_000);
@@ -278,7 +324,7 @@ Deno.test("peers: a new host goes on with the streams of one that was killed", a
   const begin = bytes.length - second.bytes.length;
   assertSame(second.bytes, bytes.subarray(begin), "second host");
   assert.ok(begin <= first.bytes.length, "nothing is lost between the two");
-  assert.ok(first.bytes.length - begin <= 64 * 1024, "little comes twice");
+  assert.ok(first.bytes.length - begin <= WIDE_WINDOW_BYTES / 4, "little comes twice");
   assert.deepEqual(atGuest.bytes, [1, 2, 3, 4, 5]);
   assert.equal(atGuest.stream.ended, true);
 });

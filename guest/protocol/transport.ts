@@ -16,11 +16,10 @@ export interface Transport {
   /**
    * Takes bytes to send after all earlier ones. The transport may keep the array until it is sent
    * (it is not changed meanwhile), so it need not copy. One call brings at most
-   * `FRAME_BYTES_MAX` (32 KiB): a transport that hands each array to one write(2) never makes a
-   * larger write than that.
+   * `WIDE_FRAME_BYTES_MAX` (128 KiB): a transport whose writes have to be smaller makes several.
    *
    * @returns Whether more may follow at once. After `false` (its queue is longer than it likes;
-   *   64 to 128 KiB is a good mark) the peer holds back what can wait until
+   *   64 to 256 KiB is a good mark) the peer holds back what can wait until
    *   {@link TransportSink.onDrain}. What cannot wait (a handshake, an answer to a ping) still comes;
    *   it is small.
    */

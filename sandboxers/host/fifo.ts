@@ -22,6 +22,9 @@ const { O_NONBLOCK, O_RDONLY, O_WRONLY, O_NOCTTY } = constants;
 /** Writes of at most this size are whole or not at all (pipe(7), PIPE_BUF). */
 const ATOMIC_BYTES = 4096;
 
+/** What is copied at most of bytes that find a FIFO full: no more fits in an ordinary one. */
+const LATER_BYTES = 64 * 1024;
+
 /** Has an open FIFO held beyond this process. */
 class Hold implements Disposable {
   readonly #letGo: () => void;
@@ -170,7 +173,7 @@ export class FifoSink implements ByteSink {
   write(bytes: Uint8Array): number | Promise<number> {
     const written = this.#tryWrite(bytes);
     // A copy: the bytes are good only until this returns.
-    return written > 0 ? written : this.#writeLater(bytes.slice());
+    return written > 0 ? written : this.#writeLater(bytes.slice(0, LATER_BYTES));
   }
 
   async #writeLater(bytes: Uint8Array): Promise<number> {

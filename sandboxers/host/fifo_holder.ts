@@ -192,6 +192,8 @@ export class FifoHolder implements FifoKeeper {
     this.#soon.clear();
     this.#isOver = true;
     clearTimeout(this.#late);
+    // A holder that was released does not keep this process alive, and so nobody would wait for it.
+    this.#child.ref();
     endChild(this.#child);
     await this.#writer.close().catch(() => undefined);
     await this.#child.status;

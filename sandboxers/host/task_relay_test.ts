@@ -150,7 +150,10 @@ Deno.test("a socket of somebody else, and a file, are left alone", async () => {
 Deno.test("the relay has no rights", async () => {
   await using directory = await runDirectory();
   const relay = await TaskRelay.open(options(directory.path));
-  const status = await Deno.readTextFile(`/proc/${relay.identity.pid}/status`);
+  const read = () => Deno.readTextFile(`/proc/${relay.identity.pid}/status`);
+  // It gives them up between saying that it has started and its first connection.
+  await until("it to give up its rights", async () => /^NoNewPrivs:\s+1$/m.test(await read()));
+  const status = await read();
   assert.match(status, /^Name:\s+quasaur-relay$/m);
   assert.match(status, /^CapEff:\s+0000000000000000$/m);
   assert.match(status, /^CapBnd:\s+0000000000000000$/m);

@@ -129,23 +129,47 @@ export async function deleteSandbox(core: Core, id: string, signal?: AbortSignal
   await sandbox.queue.run(async () => {
     if (sandbox.deleted) return;
     throwIfAborted(signal, action);
-    await orSave(core, sandbox, async () => {
-      await stopNow(core, sandbox, 0);
-      await releaseLeft(sandbox, action);
-      for (const container of [...sandbox.containers.values()]) {
-        await container.queue.run(() => releaseContainer(core, sandbox, container));
-      }
-    });
-    sandbox.deleted = true;
-    try {
-      await core.save(sandbox);
-    } catch (error) {
-      sandbox.deleted = false;
-      throw error;
-    }
-    core.sandboxes.delete(id);
-    core.emit(sandbox, { kind: "sandbox-deleted" });
+    await deleteNow(core, sandbox, action);
   });
+}
+
+/**
+ * Deletes the sandboxes that were created and not started since: callers who give up between the two
+ * calls send no clean-up.
+ *
+ * @param olderThanMs How long ago they were created, in milliseconds.
+ */
+export async function deleteUnstarted(core: Core, olderThanMs: number): Promise<void> {
+  const isDue = ({ state, createdAt, deleted }: Sandbox) =>
+    state.kind === "created" && !deleted && core.clock.now() - createdAt >= olderThanMs;
+  for (const sandbox of [...core.sandboxes.values()].filter(isDue)) {
+    await sandbox.queue.run(async () => {
+      if (!isDue(sandbox)) return;
+      const { id } = sandbox.spec;
+      core.log.warn("deleting a sandbox that nobody has started", { sandbox: id, olderThanMs });
+      await deleteNow(core, sandbox, `cannot delete ${sandbox.label}`);
+    });
+  }
+}
+
+/** Deletes a sandbox whose turn it is. */
+async function deleteNow(core: Core, sandbox: Sandbox, action: string): Promise<void> {
+  await orSave(core, sandbox, async () => {
+    await stopNow(core, sandbox, 0);
+    await releaseLeft(sandbox, action);
+    for (const container of [...sandbox.containers.values()]) {
+      await container.queue.run(() => releaseContainer(core, sandbox, container));
+    }
+  });
+  sandbox.deleted = true;
+  try {
+    await core.save(sandbox);
+  } catch (error) {
+    sandbox.deleted = false;
+    throw error;
+  }
+  core.sandboxes.delete(sandbox.spec.id);
+  core.emit(sandbox, { kind: "sandbox-deleted" });
 }
 
 /** Tries once more to release what the driver still holds of a sandbox that has ended. */

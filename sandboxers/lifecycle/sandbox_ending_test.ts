@@ -275,3 +275,31 @@ Deno.test("a sandbox is deleted while a container is being created in it", async
   await deleted;
   await world.empty();
 });
+
+Deno.test("deleteUnstarted() deletes what was created long ago and never started, and nothing else", async () => {
+  const world = fixture();
+  await world.running("runs", "a");
+  await world.ready("stopped");
+  await world.sandboxer.stopSandbox("stopped", 0);
+  await world.sandboxer.createSandbox(sandboxSpec("old"));
+  world.clock.advance(10_000);
+  await world.sandboxer.createSandbox(sandboxSpec("new"));
+  await world.sandboxer.deleteUnstarted(10_000);
+  const left = world.sandboxer.sandboxes().map(({ spec }) => spec.id);
+  assert.deepEqual(left.toSorted(), ["new", "runs", "stopped"]);
+  assert.equal(world.told.at(-1), "sandbox-deleted");
+  assert.match(world.warnings.join(), /nobody has started/);
+  await refused(world.sandboxer.startSandbox("old"), "NotFound");
+  world.obeyed();
+});
+
+Deno.test("deleteUnstarted() leaves a sandbox whose start comes first", async () => {
+  const world = fixture();
+  await world.sandboxer.createSandbox(sandboxSpec("s"));
+  world.clock.advance(10_000);
+  const started = world.sandboxer.startSandbox("s");
+  await world.sandboxer.deleteUnstarted(10_000);
+  assert.equal((await started).state, "ready");
+  assert.equal(world.sandboxer.sandbox("s").state, "ready");
+  world.obeyed();
+});

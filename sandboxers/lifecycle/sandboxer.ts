@@ -28,7 +28,7 @@ import {
   startProcess,
 } from "./process_operations.ts";
 import { recover, type RecoverySummary } from "./recovery.ts";
-import { deleteSandbox, stopSandbox } from "./sandbox_ending.ts";
+import { deleteSandbox, deleteUnstarted, stopSandbox } from "./sandbox_ending.ts";
 import { createSandbox, startSandbox, updateSandbox } from "./sandbox_operations.ts";
 import type { ContainerSpec, ExecSpec, Exit, ResourceSpec, SandboxSpec, Stats } from "./spec.ts";
 import type { ContainerView, ProcessView, SandboxView } from "./view.ts";
@@ -109,6 +109,17 @@ export class Sandboxer {
    */
   deleteSandbox(id: string, signal?: AbortSignal): Promise<void> {
     return deleteSandbox(this.#core, id, signal);
+  }
+
+  /**
+   * Deletes the sandboxes that were created and not started since. Callers who give up between the
+   * two calls send no clean-up; ask for it now and then.
+   *
+   * @param olderThanMs How long ago they were created, in milliseconds.
+   * @throws SandboxError what the store throws; the others are tried at the next call.
+   */
+  deleteUnstarted(olderThanMs: number): Promise<void> {
+    return deleteUnstarted(this.#core, olderThanMs);
   }
 
   /**

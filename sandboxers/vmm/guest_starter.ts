@@ -191,32 +191,20 @@ export class GuestStarter {
       throw new TooFewInterfaces(network.links.length);
     }
     const ear = new Ear();
-    const [agent, attachment] = await together(
-      this.#newAgent(started, ear, signal),
+    // The guest gets its network's addresses while its tap is put in place.
+    const [{ agent, answers }, attachment] = await together(
+      this.#ownAgent(started, ear, request, network, signal),
       netns === undefined ? Promise.resolve(undefined) : attachNetwork(launcher, {
         machinePid: machine.pid,
         taps: machine.taps,
         netns,
         network,
       }, signal),
-      (late) => late[Symbol.dispose](),
+      (late) => late.agent[Symbol.dispose](),
       (late) => late?.detach(),
     );
     undo.use(agent);
     if (attachment !== undefined) undo.defer(() => attachment.detach());
-    const answers = performance.now();
-    const setup = podSetup(spec, network, await this.#resolvConf(spec));
-    try {
-      await agent.request("setup", setup, { signal, timeoutMs: SETUP_MS });
-      if (sharedTree !== undefined) {
-        const shared = { tag: SHARED_TREE_TAG };
-        await agent.request("mountShared", shared, { signal, timeoutMs: SETUP_MS });
-      }
-    } catch (error) {
-      // What the agent answers is no fault of the clone.
-      if (SandboxError.from(error).code === "Unavailable") this.#mustBeGood(started, error, signal);
-      throw error;
-    }
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     log.debug("a guest is ready", {
       sandbox: spec.id,
@@ -323,6 +311,34 @@ export class GuestStarter {
       this.#mustBeGood(started, error, signal);
       throw error;
     }
+  }
+
+  /** The agent of a new guest, which is its pod's own, and when it answered first. */
+  async #ownAgent(
+    started: StartedMachine,
+    ear: Ear,
+    { spec }: GuestRequest,
+    network: PodNetwork,
+    signal: AbortSignal,
+  ): Promise<{ readonly agent: AgentClient; readonly answers: number }> {
+    const resolvConf = this.#resolvConf(spec);
+    resolvConf.catch(() => undefined);
+    await using undo = new AsyncDisposableStack();
+    const agent = undo.use(await this.#newAgent(started, ear, signal));
+    const answers = performance.now();
+    const options = { signal, timeoutMs: SETUP_MS };
+    try {
+      await agent.request("setup", podSetup(spec, network, await resolvConf), options);
+      if (started.place.sharedTreeSocket !== undefined) {
+        await agent.request("mountShared", { tag: SHARED_TREE_TAG }, options);
+      }
+    } catch (error) {
+      // What the agent answers is no fault of the clone.
+      if (SandboxError.from(error).code === "Unavailable") this.#mustBeGood(started, error, signal);
+      throw error;
+    }
+    undo.move();
+    return { agent, answers };
   }
 
   /**

@@ -16,6 +16,12 @@ const MIB = 1n << 20n;
 /** How long CPU time is watched, in milliseconds. */
 const WATCH_MS = 1_500;
 
+/**
+ * How long a container may take to be killed for want of memory, in milliseconds: before that a
+ * kernel takes away the pages of its program again and again, each of which an emulated one decodes.
+ */
+const MEMORY_MS = 90_000;
+
 /** Registers the cases. */
 export function resourceCases(target: Target, test: RegisterBedTest): void {
   const { handler, image, path, abilities } = target;
@@ -28,7 +34,7 @@ export function resourceCases(target: Target, test: RegisterBedTest): void {
       command: [path("memory")],
       args: ["256"],
       resources: { memoryLimitInBytes: 64n * MIB },
-    });
+    }, MEMORY_MS);
     if (abilities.memoryLimit === "kills") {
       assert.notEqual(exitCode, 0);
       assert.equal(reason, "OOMKilled");

@@ -67,7 +67,7 @@ export const runcTarget: Target = {
   },
   path: (program) => `/${program}`,
   greeting: "hello from runc",
-  podsAtOnce: 50,
+  podsAtOnce: 10,
   abilities: {
     hostNetwork: true,
     shell: true,

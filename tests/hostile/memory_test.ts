@@ -102,4 +102,4 @@ forEachMode((mode) => {
       assert.ok(ended === TRAPPED || /out of bounds/.test(`${ended}`), `${ended}`);
     });
   });
-});
+}, ["compiled", "in a process"]);

@@ -73,6 +73,8 @@ ${sandboxers.map(proxyPlugin).join("")}
   stream_server_port = '0'
 [${runtime}]
   enable_unprivileged_ports = true
+  # Else they are in a directory that all containerds of the machine share.
+  netns_mounts_under_state_dir = true
   # Without CAP_SYS_RESOURCE a lower oom_score_adj cannot be set and every runc pod would fail.
   restrict_oom_score_adj = true
   [${runtime}.cni]

@@ -359,9 +359,9 @@ export class Container {
   /**
    * Waits for its end.
    *
-   * @param timeoutMs How long at most, in milliseconds. Default 15000.
+   * @param timeoutMs How long at most, in milliseconds. Default 30000.
    */
-  async exited(timeoutMs = 15_000): Promise<ContainerStatus> {
+  async exited(timeoutMs = 30_000): Promise<ContainerStatus> {
     return await waitFor(`the end of container "${this.id}"`, async () => {
       const status = await this.status();
       return status.state === ContainerState.CONTAINER_EXITED && status;

@@ -1,5 +1,5 @@
 /**
- * Finds what was left behind: mounts, network namespaces, files, and a process's descriptors and
+ * Finds what was left behind: mounts, files, and a process's descriptors and
  * threads. Take a snapshot before and after; {@link leaks} says in words what came to stay.
  *
  * @module
@@ -23,7 +23,7 @@ export type Snapshot = ReadonlyMap<string, ReadonlyMap<string, number>>;
 /**
  * Looks once.
  *
- * @param scope What to look at; network namespaces (`ip netns`) always count.
+ * @param scope What to look at. Network namespaces of a bed's pods are mounts below its directory.
  */
 export async function snapshot(scope: SnapshotScope): Promise<Snapshot> {
   const mounts: string[] = [];
@@ -34,7 +34,6 @@ export async function snapshot(scope: SnapshotScope): Promise<Snapshot> {
   for (const directory of scope.filesBelow ?? []) await collectFiles(directory, files);
   return new Map([
     ["mount", count(mounts)],
-    ["network namespace", count(await names("/run/netns"))],
     ["file", count(files)],
     ["descriptor", count(scope.pid === undefined ? [] : await descriptors(scope.pid))],
     ["thread", count(scope.pid === undefined ? [] : await threads(scope.pid))],

@@ -69,7 +69,7 @@ async function cachedResults(): Promise<{ path: string; netns: string }[]> {
 
 /** Unpins a network namespace that containerd made. */
 async function removeNamespace(path: string): Promise<void> {
-  if (!/^(\/var)?\/run\/netns\/cni-[\w-]+$/.test(path)) return;
+  if (!/\/netns\/cni-[\w-]+$/.test(path)) return;
   await run(["umount", "-l", path], { check: false });
   await Deno.remove(path).catch(() => {});
 }

@@ -89,8 +89,10 @@ export interface SandboxerProgram {
   readonly main: string;
   /** The permission set, as deno.json writes it. */
   readonly permissions: Readonly<Record<string, unknown>>;
-  /** More arguments for deno, such as `--v8-flags=...`. */
+  /** More arguments for deno, such as `--v8-flags=...` or `--no-code-cache`. */
   readonly denoFlags?: readonly string[];
+  /** Its environment, beside what every process of a test has. */
+  readonly env?: Readonly<Record<string, string>>;
   /** More flags of the sandboxer itself, such as `--engine-mode=interpreter`. */
   readonly flags?: readonly string[];
   /** For a vmm sandboxer: more of its vmm.toml, any table but `[storage]`; for quark its quark.toml. */
@@ -114,8 +116,11 @@ export function sandboxerProgram(kind: string): SandboxerProgram {
   if (set === undefined) {
     throw new Error(`Cannot start quasaur-${kind}: deno.json has no permission set "${kind}"`);
   }
-  const denoFlags = tasks[kind]?.match(/--v8-flags=\S+/g) ?? [];
-  return { kind, main: `sandboxers/${kind}/main.ts`, permissions: set, denoFlags };
+  const words = tasks[kind]?.split(" ") ?? [];
+  const denoFlags = words.filter((word) => /^--(v8-flags=|no-code-cache$)/.test(word));
+  const variables = words.slice(0, words.indexOf("deno")).map((word) => word.split("="));
+  const env = Object.fromEntries(variables.map(([name = "", value = ""]) => [name, value]));
+  return { kind, main: `sandboxers/${kind}/main.ts`, permissions: set, denoFlags, env };
 }
 
 /** A sandboxer under test. */
@@ -136,7 +141,7 @@ export class SandboxerProcess implements AsyncDisposable {
     this.process = new ManagedProcess({
       name: paths.name,
       command: [Deno.execPath(), ...sandboxerArguments(program, paths, logLevel)],
-      env: { NO_COLOR: "1" },
+      env: { NO_COLOR: "1", ...program.env },
       logPath: `${paths.bedDirectory}/${paths.name}.log`,
     });
   }

@@ -149,11 +149,7 @@ export async function expectNothingLeft(bed: Bed, before: VmmSnapshot): Promise<
   });
 }
 
-/**
- * Templates stay, and so do directories that the first shared tree makes; namespaces with names are
- * containerd's, and may be those of other beds.
- */
+/** Templates stay, and so do directories that the first shared tree makes. */
 function isOthers(leak: string): boolean {
-  return /\/templates\/|\/vmm\/(trees|tree-servers)"/.test(leak) ||
-    leak.startsWith("network namespace");
+  return /\/templates\/|\/vmm\/(trees|tree-servers)"/.test(leak);
 }

@@ -6,7 +6,7 @@
 
 /** Options of {@link waitFor}. */
 export interface WaitOptions {
-  /** How long to wait at most, in milliseconds. Default 15000. */
+  /** How long to wait at most, in milliseconds. Default 30000. */
   readonly timeoutMs?: number;
   /** How long to pause between two looks, in milliseconds. Default 20. */
   readonly intervalMs?: number;
@@ -25,7 +25,7 @@ export async function waitFor<T>(
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   options: WaitOptions = {},
 ): Promise<T> {
-  const { timeoutMs = 15_000, intervalMs = 20 } = options;
+  const { timeoutMs = 30_000, intervalMs = 20 } = options;
   const end = performance.now() + timeoutMs;
   let cause: unknown;
   do {

@@ -220,7 +220,7 @@ static const struct part parts[] = {
     {sys_mounts, &sys_mounts_count},     {sys_descriptors, &sys_descriptors_count},
     {sys_processes, &sys_processes_count}, {sys_machine, &sys_machine_count},
     {sys_sockets, &sys_sockets_count},   {sys_loop, &sys_loop_count},
-    {sys_entering, &sys_entering_count},
+    {sys_entering, &sys_entering_count}, {sys_creating, &sys_creating_count},
     {sys_program, &sys_program_count},
 };
 #define PART_COUNT (sizeof parts / sizeof parts[0])

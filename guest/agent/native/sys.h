@@ -62,10 +62,11 @@ int int_list(JSContext *ctx, JSValueConst array, int *into, int capacity);
 
 // The functions of each part.
 extern const JSCFunctionListEntry sys_files[], sys_text[], sys_mounts[], sys_descriptors[],
-    sys_processes[], sys_entering[], sys_machine[], sys_sockets[], sys_loop[], sys_program[];
+    sys_processes[], sys_entering[], sys_creating[], sys_machine[], sys_sockets[], sys_loop[],
+    sys_program[];
 extern const int sys_files_count, sys_text_count, sys_mounts_count, sys_descriptors_count,
-    sys_processes_count, sys_entering_count, sys_machine_count, sys_sockets_count, sys_loop_count,
-    sys_program_count;
+    sys_processes_count, sys_entering_count, sys_creating_count, sys_machine_count,
+    sys_sockets_count, sys_loop_count, sys_program_count;
 
 // loop.c
 int loop_open(void);

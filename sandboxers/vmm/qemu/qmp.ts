@@ -13,8 +13,8 @@ import { type QmpEvent, readEvent } from "./qmp_events.ts";
 
 /** A connection that QMP can be spoken over. */
 export interface QmpConnection {
-  /** Its bytes, as they come. */
-  readonly readable: ReadableStream<Uint8Array>;
+  /** Reads what comes next. @returns how many bytes; null at the end. */
+  read(into: Uint8Array): Promise<number | null>;
   /** Writes all or part of the bytes. @returns how many. */
   write(bytes: Uint8Array): Promise<number>;
   /** Ends it; throws where it has ended. */
@@ -64,6 +64,9 @@ interface Pending {
 type Bounds = Required<Omit<QmpOptions, "onEvent">>;
 
 const DEFAULTS: Bounds = { lineBytesMax: 1 << 20, pendingMax: 64, timeoutMs: 10_000 };
+
+/** What is read at a time, in bytes: each machine holds a buffer of that size. */
+const READ_BYTES = 2048;
 
 /** Longest text of QEMU that gets into a message, in characters. */
 const TEXT_MAX = 500;
@@ -223,8 +226,11 @@ export class QmpClient {
   async #read(): Promise<void> {
     try {
       const lines = new Lines(this.#options.lineBytesMax);
-      for await (const chunk of this.#connection.readable) {
-        for (const line of lines.take(chunk)) {
+      const buffer = new Uint8Array(READ_BYTES);
+      for (;;) {
+        const count = await this.#connection.read(buffer);
+        if (count === null) break;
+        for (const line of lines.take(buffer.subarray(0, count))) {
           if (this.#ended) return;
           this.#take(line);
         }

@@ -39,6 +39,7 @@ struct launcher_room {
   unsigned long long memory_bytes;  /* most private memory */
   unsigned long long cpu_seconds;   /* most CPU time */
   unsigned long long file_bytes;    /* most bytes of one file */
+  int parent;                       /* a pipe whose other end only the parent holds */
   char directory[64];               /* out: the one writable directory */
   int is_private;                   /* out: whether that is a file system of its own */
 };

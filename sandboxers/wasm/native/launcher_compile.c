@@ -343,9 +343,16 @@ int launcher_compile(int argc, char **argv) {
   };
   const int made = launcher_make_room(&room);
   if (made != LAUNCHER_OK) return made;
+  int life[2];
+  if (pipe2(life, O_CLOEXEC) != 0) {
+    launcher_say("cannot start the compiler: %s", strerror(errno));
+    launcher_leave_room(&room);
+    return LAUNCHER_CANNOT;
+  }
+  room.parent = life[0];
   const pid_t child = fork();
   if (child == 0) {
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) _exit(LAUNCHER_CANNOT);
+    if (close(life[1]) != 0) _exit(LAUNCHER_CANNOT);
     /* What the engine prints in spite of all must not get into the library. */
     const int output = dup(STDOUT_FILENO);
     if (output < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) _exit(LAUNCHER_CANNOT);
@@ -354,6 +361,7 @@ int launcher_compile(int argc, char **argv) {
   /* Only the child reads and writes: what it leaves open is closed when it ends. */
   (void)close(STDIN_FILENO);
   (void)close(STDOUT_FILENO);
+  (void)close(life[0]);
   int status = 0;
   int code = LAUNCHER_CANNOT;
   if (child < 0) {

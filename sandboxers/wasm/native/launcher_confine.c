@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -193,6 +194,16 @@ static bool drop_user(void) {
          prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
 }
 
+/*
+ * Whether who started us is there: one that ended before we asked for its death's signal sends none.
+ * Its number says nothing, in a namespace of process ids.
+ */
+static bool has_parent(const struct launcher_room *room) {
+  struct pollfd parent = {.fd = room->parent};
+  if (poll(&parent, 1, 0) != 0) return false;
+  return close(room->parent) == 0;
+}
+
 /* What computing on threads and writing files takes; the rest answers as if it did not exist. */
 static const int ALLOWED[] = {
     SYS_read, SYS_write, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close, SYS_openat,
@@ -247,6 +258,7 @@ int launcher_lock_in(const struct launcher_room *room) {
   const char *failed = NULL;
   if (!set_limits(room)) failed = "limits";
   else if (!drop_user()) failed = "user";
+  else if (!has_parent(room)) failed = "parent";
   else if (!filter_calls()) failed = "system call filter";
   if (failed == NULL) return LAUNCHER_OK;
   launcher_say("cannot confine the compiler: its %s: %s", failed, strerror(errno));

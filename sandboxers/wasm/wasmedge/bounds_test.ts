@@ -118,7 +118,7 @@ for (const mode of ["interpreted", "compiled"] as const) {
     });
     assert.deepEqual(await run(mode, bytes), exited);
     const end = await run(mode, bytes, { engineBytesMax: 4 * MIB });
-    assert.equal(end.kind, "oom");
+    assert.equal(end.kind, "oom", JSON.stringify(end));
   });
 
   Deno.test(`${mode}: descriptors are bounded for each guest`, async () => {

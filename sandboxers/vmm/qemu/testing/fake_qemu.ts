@@ -20,19 +20,13 @@ export class FakeQemu {
   /** Answers a command by its name; what is undefined is never answered. */
   answers: (command: string, id: number) => string | undefined = (_, id) =>
     `{"return": {}, "id": ${id}}\n`;
-  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  /** What was said and not read. */
+  #said = new Uint8Array(0);
+  #wake: () => void = () => undefined;
 
   constructor() {
-    const readable = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        this.#controller = controller;
-      },
-      cancel: () => {
-        this.closed = true;
-      },
-    });
     this.connection = {
-      readable,
+      read: (into) => this.#read(into),
       write: (bytes) => {
         if (this.closed) throw new Deno.errors.BrokenPipe("broken pipe");
         const message = JSON.parse(new TextDecoder().decode(bytes));
@@ -48,13 +42,26 @@ export class FakeQemu {
   /** Says something, whatever it is. */
   say(text: string | Uint8Array): void {
     if (this.closed) return;
-    this.#controller?.enqueue(typeof text === "string" ? new TextEncoder().encode(text) : text);
+    const bytes = typeof text === "string" ? new TextEncoder().encode(text) : text;
+    this.#said = new Uint8Array([...this.#said, ...bytes]);
+    this.#wake();
+  }
+
+  async #read(into: Uint8Array): Promise<number | null> {
+    while (this.#said.length === 0) {
+      if (this.closed) return null;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    const count = Math.min(into.length, this.#said.length);
+    into.set(this.#said.subarray(0, count));
+    this.#said = this.#said.slice(count);
+    return count;
   }
 
   /** Ends the connection. */
   end(): void {
     if (this.closed) return;
     this.closed = true;
-    this.#controller?.close();
+    this.#wake();
   }
 }
