@@ -134,13 +134,9 @@ export async function expectNothingLeft(bed: Bed, before: GvisorSnapshot): Promi
   });
 }
 
-/**
- * Namespaces with names are containerd's, and may be those of other beds; sockets and the directory
- * of logs are the sandboxer's.
- */
+/** Sockets and the directory of logs are the sandboxer's. */
 function isOthers(leak: string): boolean {
-  return leak.startsWith("network namespace") ||
-    /\/(quark(-task)?\.sock|gvisor\/logs)"/.test(leak);
+  return /\/(quark(-task)?\.sock|gvisor\/logs)"/.test(leak);
 }
 
 /** The cgroup of a pod that the test itself has made, in the place of kubelet. */

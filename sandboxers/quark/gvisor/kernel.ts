@@ -44,7 +44,7 @@ export class Gvisor implements AppKernel {
   /** Its name. */
   readonly name = "gvisor";
   /** What its containers can do, for the lifecycle. */
-  readonly capabilities = GVISOR_CAPABILITIES;
+  readonly capabilities: Capabilities = GVISOR_CAPABILITIES;
   readonly #options: GvisorOptions;
   readonly #pods = new Map<string, GvisorPod>();
   readonly #leaving = new AbortController();

@@ -92,7 +92,11 @@ export class FakeStreams implements Streams {
   readonly #gate: TestGate;
   #last = 0;
 
-  /** @param gate Passed by `streams.finished`, once for each process that ends. */
+  /**
+   * Opens none yet.
+   *
+   * @param gate Passed by `streams.finished`, once for each process that ends.
+   */
   constructor(gate: TestGate) {
     this.#gate = gate;
   }
