@@ -24,6 +24,9 @@ async function oneRound(benchmark: Benchmark): Promise<Result[]> {
 // Set-up for tests alone does not bring the peer's command line.
 const ignore = (await run(["sh", "-c", "command -v wasmedge"], { check: false })).status !== 0;
 
+/** Long ones say only what the benchmark itself would: tried with `QUASAUR_LONG_TESTS=1`. */
+const long = { ignore: Deno.env.get("QUASAUR_LONG_TESTS") !== "1" };
+
 Deno.test("engine-start measures real guests and real processes", { ignore }, async () => {
   const [result, ...rest] = await oneRound(engineStart);
   assert.ok(result !== undefined && rest.length === 0);
@@ -88,7 +91,7 @@ Deno.test("kill ends guests in all that they can be at", async () => {
 
 Deno.test(
   "cycles looks at memory and at what is left, with and without CRI",
-  { ignore },
+  long,
   async () => {
     const results = await oneRound(cycles);
     assert.deepEqual(results.map(({ unit }) => unit), ["MiB", "MiB", "left", "ms", "MiB", "left"]);
@@ -97,7 +100,7 @@ Deno.test(
 );
 
 Deno.test("neighbour compares execs beside spinning guests with those of an idle machine", {
-  ignore,
+  ...long,
 }, async () => {
   const results = await oneRound(neighbour);
   assert.ok(results.length > 0);
@@ -107,7 +110,7 @@ Deno.test("neighbour compares execs beside spinning guests with those of an idle
   }
 });
 
-Deno.test("isolation compares pods on threads with pods in processes", { ignore }, async () => {
+Deno.test("isolation compares pods on threads with pods in processes", long, async () => {
   const results = await oneRound(isolation);
   assert.deepEqual(results.map(({ unit }) => unit), ["ms", "ms", "KiB"]);
   for (const { peers } of results) assert.deepEqual(Object.keys(peers), ["ours, a process each"]);
@@ -115,7 +118,7 @@ Deno.test("isolation compares pods on threads with pods in processes", { ignore 
   assert.ok(memory !== undefined && memory.ratio !== null && memory.ratio < 1);
 });
 
-Deno.test("density counts pods and guests, and reads what each costs", { ignore }, async () => {
+Deno.test("density counts pods and guests, and reads what each costs", long, async () => {
   const results = await oneRound(density);
   const [pods, exec, podMemory, , guests] = results.map(({ ours }) => ours.p50);
   assert.deepEqual([pods, guests], [10, 50]);

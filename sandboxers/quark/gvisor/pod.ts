@@ -7,7 +7,7 @@
 
 import type { SourceMounter } from "../../host/bound_sources.ts";
 import type { FifoKeeper } from "../../host/fifo_holder.ts";
-import type { Launcher } from "../../host/launcher.ts";
+import type { Launcher, ProcessIdentity } from "../../host/launcher.ts";
 import type { ContainerHandle, SandboxHandle } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
 import { Serial } from "../../lifecycle/serial.ts";
@@ -90,6 +90,8 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
   #stopping = false;
   #oomKills = 0;
   #over = false;
+  /** Which process the sandbox is, from when it is watched: its number may be another's later. */
+  #identity: Promise<ProcessIdentity | undefined> | undefined;
 
   /**
    * Takes a sandbox over that runs.
@@ -105,6 +107,9 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
 
   /** Watches it; from when its root container was started. */
   watch(): void {
+    const { launcher, pid } = this.#parts;
+    this.#identity = launcher.identify(pid);
+    this.#identity.catch(() => undefined);
     void this.#supervise();
   }
 
@@ -391,8 +396,8 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
 
   async #endProcess(): Promise<void> {
     const { launcher, pid } = this.#parts;
-    // The number is its own for as long as it has not ended.
-    const identity = await launcher.identify(pid);
+    // Where it is not known, the number is its own for as long as it has not ended.
+    const identity = await this.#identity?.catch(() => undefined) ?? await launcher.identify(pid);
     if (identity !== undefined && !this.#over) await launcher.kill(identity);
   }
 
