@@ -22,6 +22,7 @@ import {
 import { ManagedProcess } from "./support/managed_process.ts";
 import { runscProcesses } from "./support/runsc_processes.ts";
 import { sandboxerArguments, sandboxerProgram } from "./support/sandboxer.ts";
+import { KeepStarting } from "./support/keep_starting.ts";
 import { waitFor } from "./support/wait.ts";
 
 const { image } = gvisorTarget;
@@ -131,12 +132,13 @@ async function count(bed: Bed): Promise<ProcessCounts> {
 for (const [moment, isReached] of MOMENTS) {
   test(`a sandboxer that is killed while it starts a pod, ${moment}, leaves nothing to the next`, async ({ bed, cri }) => {
     const before = await look(bed);
-    const starting = runGvisor(cri, { timeoutMs: 20_000 }).catch(() => undefined);
+    const starting = new KeepStarting(() => runGvisor(cri, { timeoutMs: 20_000 }));
     await waitFor("the pod to start", async () => isReached(await count(bed)), { intervalMs: 1 });
+    starting.noMore();
     await kill(bed);
     await bed.sandboxer("quark").start();
     // Where it was ready before anybody could look.
-    await (await starting)?.[Symbol.asyncDispose]();
+    await starting.remove();
     await expectNothingLeft(bed, before);
   });
 }

@@ -23,6 +23,7 @@ import {
   vmmOf,
   vmmsOf,
 } from "./support/vmm.ts";
+import { KeepStarting } from "./support/keep_starting.ts";
 import { waitFor } from "./support/wait.ts";
 
 const { image } = vmmTarget;
@@ -120,19 +121,19 @@ for (
     using cri = vmmCri(bed);
     const before = await look(bed);
     const vmms = (await vmmsOf(bed)).length;
-    const starting = runVm(cri, { annotations, timeoutMs: 20_000 }).catch(() => undefined);
+    const starting = new KeepStarting(() => runVm(cri, { annotations, timeoutMs: 20_000 }));
     await waitFor("a VMM to start", async () => (await vmmsOf(bed)).length > vmms, {
       intervalMs: 1,
     });
+    starting.noMore();
     await kill(bed);
     const { stateDirectory } = bed.sandboxer("vmm").paths;
     for await (const { name } of Deno.readDir(`${stateDirectory}/running`)) {
       if (!isNoted) await Deno.remove(`${stateDirectory}/running/${name}`);
     }
     await bed.sandboxer("vmm").start();
-    const pod = await starting;
     // Where it was ready before anybody could look.
-    await pod?.[Symbol.asyncDispose]();
+    await starting.remove();
     // Who knows of no machine does not know its cgroup: that goes with the pod's.
     await expectNothingLeft(bed, isNoted ? before : { ...before, cgroups: undefined });
   });

@@ -33,8 +33,9 @@ export function terminalCases(target: Target, test: RegisterBedTest): void {
     await container.printed("sleeping");
     using stream = await container.execAtTerminal(shell);
     stream.resize(91, 33);
-    stream.send("stty size\n");
-    await stream.matched(/stty size\r\n33 91\r\n/);
+    // What is typed may come to the shell before the size, which is sent once the exec runs.
+    stream.send('until [ "$(stty size)" = "33 91" ]; do sleep 0.1; done; stty size\n');
+    await stream.matched(/do sleep 0.1; done; stty size\r\n33 91\r\n/);
     stream.resize(132, 50);
     stream.send("sleep 0.2; stty size\n");
     await stream.matched(/50 132\r\n/);
