@@ -19,8 +19,11 @@ const EARLIER_MAX = 16;
 /** Commands that wait to be sent, in characters; beyond it FIFOs are not held. */
 const WAITING_MAX = 1024 * 1024;
 
-/** How long a FIFO is open before it is held: most execs are over by then. */
-const HOLD_AFTER_MS = 500;
+/**
+ * How long a FIFO is open before it is held, in milliseconds: most execs are over by then. What a
+ * sandboxer that is killed sooner had opened is closed with it.
+ */
+const HOLD_AFTER_MS = 100;
 /** How long it may take until all that is open is held, in milliseconds. */
 const HOLD_NOW_MS = 1_000;
 
