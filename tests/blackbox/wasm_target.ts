@@ -56,4 +56,5 @@ export const wasmProcessTarget: Target = {
   ...wasmTarget,
   name: "wasm in a process",
   handler: "quasaur-wasm-process",
+  podsAtOnce: 10,
 };

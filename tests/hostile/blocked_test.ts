@@ -73,4 +73,4 @@ forEachMode((mode) => {
     });
   }
   // A call waits the same way whoever makes it.
-}, ["compiled", "in a process"]);
+}, ["compiled"]);

@@ -72,4 +72,4 @@ forEachMode((mode) => {
       });
     });
   }
-}, ["interpreted", "in a process"]);
+}, ["interpreted"]);

@@ -39,4 +39,4 @@ forEachMode((mode) => {
       });
     });
   }
-}, ["interpreted", "in a process"]);
+}, ["in a process"]);

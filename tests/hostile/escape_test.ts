@@ -168,4 +168,4 @@ forEachMode((mode) => {
       await Deno.remove(outside, { recursive: true });
     });
   });
-}, ["compiled", "in a process"]);
+}, ["in a process"]);

@@ -7,7 +7,7 @@ import type { MutantReport } from "./mutants.ts";
 const MODULES = 10_000;
 
 /** How many of them compiled, which takes a moment for each. */
-const COMPILED_MODULES = 400;
+const COMPILED_MODULES = 100;
 
 /** In how many processes, one after the other. */
 const PROCESSES = 4;

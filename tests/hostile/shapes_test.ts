@@ -72,4 +72,4 @@ forEachMode((mode) => {
     });
   }
   // What a module looks like matters to the engine, not to who else is in the process.
-}, ["interpreted", "compiled"]);
+}, ["compiled"]);

@@ -20,4 +20,4 @@ forEachMode((mode) => {
       }
     });
   });
-});
+}, ["compiled"]);

@@ -65,4 +65,4 @@ forEachMode((mode) => {
       assert.ok(guest.stdoutBytes > MIB + 5_000 * 28, `${guest.stdoutBytes} bytes`);
     });
   });
-});
+}, ["in a process"]);
