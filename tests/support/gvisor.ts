@@ -14,6 +14,7 @@ import type { Container, Cri, Pod, PodOptions } from "./cri.ts";
 import { leaks, type Snapshot, snapshot } from "./leaks.ts";
 import { processesNaming } from "./left_processes.ts";
 import { runscProcesses } from "./runsc_processes.ts";
+import { onceConnected } from "./once_connected.ts";
 import { waitFor } from "./wait.ts";
 
 const { handler, image } = gvisorTarget;
@@ -28,7 +29,7 @@ const HELPERS = /quasaur-host-launcher|containerd|deno/;
  * @param options What it is like.
  */
 export async function runGvisor(cri: Cri, options: Partial<PodOptions> = {}): Promise<Pod> {
-  return await cri.runPod({ handler, ...options });
+  return await onceConnected(() => cri.runPod({ handler, ...options }));
 }
 
 /** The process id of a pod's sandbox, as containerd tells it. */

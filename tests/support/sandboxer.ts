@@ -146,15 +146,18 @@ export class SandboxerProcess implements AsyncDisposable {
     });
   }
 
-  /** Starts it and waits until both its sockets take connections. */
+  /** Starts it and waits until it says that it is ready, and both its sockets take connections. */
   async start(): Promise<void> {
     await Deno.mkdir(this.paths.runDirectory, { recursive: true });
     if (KINDS_WITH_CONFIG.includes(this.paths.kind)) await writeConfig(this.paths, this.#config);
+    const earlier = (await this.process.log()).length;
     await this.process.start();
     const { name, socketPath, taskSocketPath } = this.paths;
     await waitFor(`${name} to listen`, async () => {
       if (!this.process.running) return true;
-      return await accepts(socketPath) && await accepts(taskSocketPath);
+      // What an earlier one had just begun to start holds its sockets open for a moment after its end.
+      const isReady = /^ready$/m.test((await this.process.log()).slice(earlier));
+      return isReady && await accepts(socketPath) && await accepts(taskSocketPath);
     }, { timeoutMs: 30_000 });
     if (!this.process.running) {
       throw new Error(`Cannot start ${name}: it ended at once\n${tail(await this.process.log())}`);

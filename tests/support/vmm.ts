@@ -12,6 +12,7 @@ import { cgroupsWith } from "./cgroups.ts";
 import type { Container, Cri, Pod, PodOptions } from "./cri.ts";
 import { leaks, type Snapshot, snapshot } from "./leaks.ts";
 import { processesNaming } from "./left_processes.ts";
+import { onceConnected } from "./once_connected.ts";
 import { waitFor } from "./wait.ts";
 
 const { handler, image } = vmmTarget;
@@ -33,7 +34,7 @@ export function vmmCri(bed: Bed): Cri {
  * @param options What it is like.
  */
 export async function runVm(cri: Cri, options: Partial<PodOptions> = {}): Promise<Pod> {
-  return await cri.runPod({ handler, ...options });
+  return await onceConnected(() => cri.runPod({ handler, ...options }));
 }
 
 /** The process id of a pod's VMM, as containerd tells it. */
