@@ -9,7 +9,7 @@ import type { ContainerHandle } from "./driver.ts";
 import { SandboxError } from "./errors.ts";
 import { Process } from "./process.ts";
 import { Serial } from "./serial.ts";
-import type { ContainerSpec } from "./spec.ts";
+import type { ContainerSpec, ResourceSpec } from "./spec.ts";
 
 /** Ready to start. */
 export interface ContainerCreated {
@@ -80,6 +80,8 @@ export class Container {
   readonly execs = new Map<string, Process>();
   /** State changes of this container, one after the other. */
   readonly queue = new Serial();
+  /** Its limits now: those that were asked for, or of the last update. */
+  resources: ResourceSpec;
   /** Set once it is deleted; operations that waited for their turn then find nothing. */
   deleted = false;
 
@@ -91,6 +93,7 @@ export class Container {
    */
   constructor(readonly spec: ContainerSpec, public state: ContainerState) {
     this.init = new Process("", spec.stdio, undefined);
+    this.resources = spec.resources;
   }
 
   /** Its init process and its execs. */

@@ -122,17 +122,23 @@ async function makeHandle(
   const action = `cannot create container "${spec.id}"`;
   throwIfAborted(signal, action);
   // The store knows of it before there is a mount: what a crash leaves behind can be found.
+  const begin = performance.now();
   await core.save(sandbox);
+  const stored = performance.now();
+  core.observer.phase("container_create", "store", begin, stored);
   throwIfAborted(signal, action);
   const sandboxHandle = sandbox.mustBeReady(`create container "${spec.id}" in`);
   if (spec.rootfs.kind === "mounts") {
     const { target, mounts } = spec.rootfs;
     await attempt(action, () => core.mounter.mount(mounts, target));
     made.mounted = true;
+    core.observer.phase("container_create", "mount", stored);
     throwIfAborted(signal, action);
   }
+  const mounted = performance.now();
   const handle = await attempt(action, () => sandboxHandle.createContainer(spec, signal), signal);
   made.handle = handle;
+  core.observer.phase("container_create", "driver", mounted);
   throwIfAborted(signal, action);
   return handle;
 }
@@ -261,13 +267,15 @@ export async function updateContainer(
   id: string,
   resources: ResourceSpec,
 ): Promise<void> {
-  const { container } = core.container(id);
+  const { sandbox, container } = core.container(id);
   if (!core.driver.capabilities.updateContainer) throw unimplemented(core, "update", id);
   await container.queue.run(async () => {
     container.mustExist();
     const { state } = container;
     if (state.kind === "stopped") throw container.wrongState("update", "created or running");
     await attempt(`cannot update container "${id}"`, () => state.handle.update?.(resources));
+    container.resources = resources;
+    core.saveLater(sandbox);
   });
 }
 

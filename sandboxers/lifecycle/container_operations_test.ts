@@ -314,3 +314,16 @@ Deno.test("an operation that waits behind the delete of its container finds noth
   await refused(world.sandboxer.startProcess("c", ""), "NotFound", /container "c" not found/);
   await deleted;
 });
+
+Deno.test("new limits of a container are seen, and known to the next sandboxer", async () => {
+  const world = fixture();
+  await world.running("s", "c");
+  assert.deepEqual(world.sandboxer.container("c").resources, {});
+  await world.sandboxer.updateContainer("c", { pids: 7 });
+  assert.deepEqual(world.sandboxer.container("c").resources, { pids: 7 });
+  assert.deepEqual(world.sandboxer.container("c").spec.resources, {});
+  world.gate.fail("driver.update-container", "refused");
+  await refused(world.sandboxer.updateContainer("c", { pids: 8 }), "Internal", /refused/);
+  const next = await world.next();
+  assert.deepEqual(next.sandboxer.container("c").resources, { pids: 7 });
+});

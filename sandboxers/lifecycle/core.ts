@@ -10,6 +10,7 @@ import type { Driver } from "./driver.ts";
 import { SandboxError } from "./errors.ts";
 import type { EventListener, LifecycleEvent } from "./events.ts";
 import type { Mounter } from "./mounter.ts";
+import { noObserver, type Observer } from "./observer.ts";
 import { recordOf } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { ContainerSpec } from "./spec.ts";
@@ -52,6 +53,8 @@ export interface SandboxerOptions {
   readonly log?: LifecycleLog;
   /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
+  /** Hears of what is done; nobody unless given. */
+  readonly observer?: Observer;
 }
 
 const DEFAULT_LIMITS: Limits = {
@@ -80,6 +83,8 @@ export class Core {
   readonly log: LifecycleLog;
   /** The most of everything. */
   readonly limits: Limits;
+  /** Hears of what is done. */
+  readonly observer: Observer;
   /** Every sandbox by id. */
   readonly sandboxes = new Map<string, Sandbox>();
   /**
@@ -91,6 +96,8 @@ export class Core {
   readonly creating = new Map<Sandbox, Map<string, ContainerSpec>>();
   /** Set when the process is about to go: nothing new is begun. */
   closed: SandboxError | undefined;
+  /** Set when the process goes: nobody can wait for anything any more. */
+  leaving: SandboxError | undefined;
   /** Where records are, for recovery to read; {@link save} writes. */
   readonly store: Store;
   readonly #writer: Writer;
@@ -107,6 +114,7 @@ export class Core {
     this.clock = options.clock ?? Date;
     this.log = options.log ?? { warn: () => undefined };
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.observer = options.observer ?? noObserver;
     this.store = options.store;
     this.#writer = new Writer(
       options.store,

@@ -63,6 +63,13 @@ export interface Driver {
    */
   recovered?(): Promise<void>;
   /**
+   * Has somebody hear when callers of containers have lost their connections for good (see
+   * {@link SandboxHandle.taskSocket}): they have given those containers up and will not come back.
+   *
+   * @param listener Called each time; also right away, where it happened before this process.
+   */
+  onCallersLost?(listener: () => void): void;
+  /**
    * Called once when the process is about to leave. Sandboxes that outlive it are left as they are;
    * what is kept for later ones is given up.
    */

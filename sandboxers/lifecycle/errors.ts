@@ -45,6 +45,12 @@ export const STATUS_NUMBER: Readonly<Record<ErrorCode, number>> = {
   DataLoss: 15,
 };
 
+/**
+ * In the message of an `Unavailable` error: the process is about to leave, and what was asked for was
+ * not begun. The relay of task calls looks for it (host/native/relay.c) and asks the next process.
+ */
+export const RESTARTING = "is restarting";
+
 /** Facts that belong to an error, for logs: ids, paths, field names. Never secrets. */
 export type ErrorContext = Readonly<Record<string, string | number | boolean>>;
 

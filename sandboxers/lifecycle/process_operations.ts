@@ -96,7 +96,10 @@ async function bringUp(
 ): Promise<number> {
   const action = `cannot start ${process.label(located.container.spec.id)}`;
   throwIfAborted(signal, action);
+  const operation = process.exec === undefined ? "container_start" : "exec_start";
+  const begin = performance.now();
   const handle = await attempt(action, () => launch(container, process, signal), signal);
+  core.observer.phase(operation, "driver", begin);
   return await adoptStarted(core, located, process, handle);
 }
 

@@ -9,9 +9,12 @@ import type { Container } from "./container.ts";
 import { SandboxError } from "./errors.ts";
 import type { Process } from "./process.ts";
 import type { Sandbox } from "./sandbox.ts";
-import type { ContainerSpec, ExecSpec, Exit, Json, SandboxSpec } from "./spec.ts";
+import type { ContainerSpec, ExecSpec, Exit, Json, ResourceSpec, SandboxSpec } from "./spec.ts";
 
-/** The version of the format; a record of another version is not read. */
+/**
+ * The version of the format. A record of a later one is not touched: the sandboxer that wrote it knows
+ * what there is to take over. There is no earlier one.
+ */
 export const RECORD_VERSION = 1;
 
 const SANDBOX_STATES: readonly unknown[] = [
@@ -51,6 +54,8 @@ export interface ContainerRecord {
   readonly spec: ContainerSpec;
   /** `creating`: written before its root file system is mounted, so that a crash can be undone. */
   readonly state: "creating" | "created" | "running" | "paused" | "stopped";
+  /** Its limits where they were changed; missing for those of the specification. */
+  readonly resources?: ResourceSpec;
   /** The driver's own notes, see `ContainerHandle.record`. */
   readonly driver: Json;
   /** Its init process and its execs. */
@@ -108,6 +113,7 @@ function containerRecord(container: Container): ContainerRecord {
   return {
     spec: container.spec,
     state: container.state.kind,
+    ...(container.resources === container.spec.resources ? {} : { resources: container.resources }),
     driver: container.state.handle?.record ?? null,
     processes: [...container.processes()].map(processRecord),
   };
@@ -128,7 +134,8 @@ function processRecord(process: Process): ProcessRecord {
  * Reads a record back.
  *
  * @param text JSON as it was written.
- * @throws SandboxError `DataLoss` when it is not a record of this version.
+ * @throws SandboxError `FailedPrecondition` when a later version wrote it, `DataLoss` when it is no
+ *   record of this version either.
  */
 export function parseRecord(text: string): SandboxRecord {
   let value: unknown;
@@ -136,6 +143,13 @@ export function parseRecord(text: string): SandboxRecord {
     value = JSON.parse(text);
   } catch (cause) {
     throw new SandboxError("DataLoss", "cannot read sandbox record: not JSON", { cause });
+  }
+  if (isObject(value) && typeof value.version === "number" && value.version > RECORD_VERSION) {
+    throw new SandboxError(
+      "FailedPrecondition",
+      `cannot read sandbox record: it has version ${value.version}, this sandboxer reads version ` +
+        `${RECORD_VERSION}: start the newer sandboxer again, or remove its sandboxes with it first`,
+    );
   }
   if (!isRecord(value)) {
     throw new SandboxError(

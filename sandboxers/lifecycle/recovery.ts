@@ -2,6 +2,7 @@
  * Start-up after an earlier sandboxer process: adopt what lives, mark what died with its exit where
  * that is known, clean up what nobody needs any more. Done before anything listens. What cannot be
  * cleaned up stays visible, so that a delete tries again; nothing is dropped that may still be there.
+ * Several sandboxes are brought back at a time, and none may hold up the others for long.
  *
  * @module
  */
@@ -11,7 +12,7 @@ import type { AdoptedSandbox, SandboxHandle } from "./driver.ts";
 import { attempt, SandboxError } from "./errors.ts";
 import { lost } from "./exits.ts";
 import { recoverContainers } from "./recovery_containers.ts";
-import type { SandboxRecord } from "./record.ts";
+import { recordOf, type SandboxRecord } from "./record.ts";
 import {
   type Leftover,
   Sandbox,
@@ -32,30 +33,65 @@ export interface RecoverySummary {
   readonly removed: number;
 }
 
-/** Reads the store and brings every sandbox in it to a state that is true. */
-export async function recover(core: Core): Promise<RecoverySummary> {
+/** Sandboxes that are brought back at a time. */
+const AT_ONCE_MAX = 16;
+
+/**
+ * How long the driver may take for one sandbox, in milliseconds; one that takes longer has ended for
+ * its callers, so that they replace it.
+ */
+const DRIVER_MS_MAX = 60_000;
+
+/**
+ * Reads the store and brings every sandbox in it to a state that is true.
+ *
+ * @param driverMs How long the driver may take for one sandbox, in milliseconds.
+ */
+export async function recover(
+  core: Core,
+  driverMs: number = DRIVER_MS_MAX,
+): Promise<RecoverySummary> {
   const { records, damaged } = await core.store.load();
   const summary = { adopted: 0, stopped: 0, removed: damaged.length };
   for (const { id, reason } of damaged) {
     core.log.warn("stored sandbox cannot be read", { sandbox: id, reason });
   }
-  for (const record of records) {
+  const recovering = records.map((record) => {
     const sandbox = new Sandbox(record.spec, record.createdAt);
     sandbox.recovering = true;
     core.sandboxes.set(record.spec.id, sandbox);
-    summary[await recoverSandbox(core, sandbox, record)]++;
-    sandbox.recovering = false;
-    core.saveLater(sandbox);
-  }
+    return async () => {
+      summary[await recoverSandbox(core, sandbox, record, driverMs)]++;
+      sandbox.recovering = false;
+      // What is as it was is in the store already: a thousand writes would hold up the start.
+      if (sandbox.deleted || !isStored(sandbox, record)) core.saveLater(sandbox);
+    };
+  });
+  await allOf(recovering, AT_ONCE_MAX);
   await core.written();
   await core.driver.recovered?.();
   return summary;
+}
+
+/** Whether a record says of a sandbox what is true now. */
+function isStored(sandbox: Sandbox, record: SandboxRecord): boolean {
+  return JSON.stringify(recordOf(sandbox, [])) === JSON.stringify(record);
+}
+
+/** Does all of something, a few at a time. What one throws ends the rest that was not begun. */
+async function allOf(work: readonly (() => Promise<void>)[], atOnce: number): Promise<void> {
+  const rest = work.values();
+  const runners = Array.from({ length: atOnce }, async () => {
+    for (const each of rest) await each();
+  });
+  await Promise.all(runners);
 }
 
 async function recoverSandbox(
   core: Core,
   sandbox: Sandbox,
   record: SandboxRecord,
+  driverMs: number,
 ): Promise<"adopted" | "stopped" | "removed"> {
   switch (record.state) {
     case "created":
@@ -63,12 +99,12 @@ async function recoverSandbox(
     case "starting":
     case "failed":
       // Its caller was told that it failed, or nothing, and will not come back.
-      return await discard(core, sandbox, record);
+      return await discard(core, sandbox, record, driverMs);
     case "ready":
-      return await takeOver(core, sandbox, record);
+      return await takeOver(core, sandbox, record, driverMs);
     case "stopping":
     case "stopped":
-      await end(core, sandbox, record);
+      await end(core, sandbox, record, driverMs);
       return "stopped";
   }
 }
@@ -78,10 +114,15 @@ async function takeOver(
   core: Core,
   sandbox: Sandbox,
   record: SandboxRecord,
+  driverMs: number,
 ): Promise<"adopted" | "stopped"> {
   let adopted: AdoptedSandbox | undefined;
+  const adopting = attempt(
+    `cannot take over ${sandbox.label}`,
+    () => core.driver.adopt(adoptable(record)),
+  );
   try {
-    adopted = await core.driver.adopt(adoptable(record));
+    adopted = await within(driverMs, `cannot take over ${sandbox.label}`, adopting);
   } catch (error) {
     // Whether it still runs is not known. For callers it has stopped, so that they replace it; what
     // may be left of it is released when they delete it.
@@ -89,7 +130,7 @@ async function takeOver(
     core.log.warn("cannot take over sandbox", { sandbox: record.spec.id, error: message });
     await stopped(core, sandbox, record, `it could not be taken over: ${message}`, {
       record: record.driver,
-      stop: releaser(core, record),
+      stop: releaser(core, record, adopting),
     });
     return "stopped";
   }
@@ -104,9 +145,14 @@ async function takeOver(
 }
 
 /** Brings a sandbox that was stopped, or was being stopped, to its end. */
-async function end(core: Core, sandbox: Sandbox, record: SandboxRecord): Promise<void> {
+async function end(
+  core: Core,
+  sandbox: Sandbox,
+  record: SandboxRecord,
+  driverMs: number,
+): Promise<void> {
   const mayRun = record.state === "stopping" || record.left;
-  const left = mayRun ? await release(core, record) : undefined;
+  const left = mayRun ? await release(core, record, driverMs) : undefined;
   await stopped(core, sandbox, record, "it was being stopped when its sandboxer ended", left);
 }
 
@@ -129,8 +175,9 @@ async function discard(
   core: Core,
   sandbox: Sandbox,
   record: SandboxRecord,
+  driverMs: number,
 ): Promise<"stopped" | "removed"> {
-  const left = await release(core, record);
+  const left = await release(core, record, driverMs);
   if (left === undefined) {
     sandbox.deleted = true;
     core.sandboxes.delete(record.spec.id);
@@ -155,10 +202,14 @@ async function discard(
  *
  * @returns What is left because that failed; undefined when nothing is.
  */
-async function release(core: Core, record: SandboxRecord): Promise<Leftover | undefined> {
+async function release(
+  core: Core,
+  record: SandboxRecord,
+  driverMs: number,
+): Promise<Leftover | undefined> {
   const stop = releaser(core, record);
   try {
-    await stop(0);
+    await within(driverMs, `cannot release sandbox "${record.spec.id}"`, stop(0));
     return undefined;
   } catch (error) {
     core.log.warn("cannot release sandbox", { sandbox: record.spec.id, error: String(error) });
@@ -166,17 +217,52 @@ async function release(core: Core, record: SandboxRecord): Promise<Leftover | un
   }
 }
 
-/** A stop for a sandbox that has no handle yet: it is adopted first, once. */
-function releaser(core: Core, record: SandboxRecord): Leftover["stop"] {
+/**
+ * A stop for a sandbox that has no handle yet: it is adopted first, once.
+ *
+ * @param adopting Where that was begun already; it may take long, or fail.
+ */
+function releaser(
+  core: Core,
+  record: SandboxRecord,
+  adopting?: Promise<AdoptedSandbox | undefined>,
+): Leftover["stop"] {
   let handle: SandboxHandle | undefined;
   let gone = false;
+  // Two at a time would be in each other's way.
+  let begun: Promise<SandboxHandle | undefined> | undefined = adopting?.then(
+    (adopted) => adopted?.handle,
+  );
+  const adopt = async () => {
+    begun ??= core.driver.adopt(adoptable(record)).then((adopted) => adopted?.handle);
+    try {
+      return await begun;
+    } finally {
+      begun = undefined;
+    }
+  };
+  begun?.catch(() => begun = undefined);
   return async (graceMs) => {
     if (gone) return;
-    handle ??= (await core.driver.adopt(adoptable(record)))?.handle;
+    handle ??= await adopt();
     const action = `cannot stop sandbox "${record.spec.id}"`;
     if (handle !== undefined) await attempt(action, async () => await handle?.stop(graceMs));
     gone = true;
   };
+}
+
+/** Waits for the driver, which has bounds of its own, but no longer than one sandbox may take. */
+async function within<T>(timeoutMs: number, action: string, work: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new SandboxError("DeadlineExceeded", `${action}: not done in ${timeoutMs} ms`)),
+    timeoutMs,
+  );
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function adoptable(record: SandboxRecord): Parameters<Core["driver"]["adopt"]>[0] {

@@ -37,6 +37,7 @@ export async function recoverContainers(
     }
     if (live === undefined && released) await unmountQuietly(core, record);
     const container = new Container(record.spec, stateOf(record, live));
+    if (record.resources !== undefined) container.resources = record.resources;
     sandbox.containers.set(record.spec.id, container);
     core.owners.set(record.spec.id, sandbox);
     recoverProcesses(core, sandbox, container, record, live);

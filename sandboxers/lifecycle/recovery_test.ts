@@ -456,3 +456,47 @@ Deno.test("what recovery found is stored: the next start finds the same", async 
   assert.deepEqual(await third.sandboxer.waitProcess("c", ""), exit);
   assert.deepEqual(third.told, []);
 });
+
+Deno.test("several sandboxes are taken over at a time, and a wedged one holds up nobody", async () => {
+  const first = fixture();
+  const ids = Array.from({ length: 20 }, (_, index) => `s${index}`);
+  for (const id of ids) await first.running(id, `c-${id}`);
+  await first.rest();
+  const world = another(first);
+  const wedged = world.gate.hold("driver.adopt");
+  const summary = await world.sandboxer.recover(50);
+  assert.deepEqual(summary, { adopted: 19, stopped: 1, removed: 0 });
+  assert.deepEqual(world.warnings, ["cannot take over sandbox"]);
+  const states = world.sandboxer.sandboxes().map(({ spec, state }) => [spec.id, state] as const);
+  const stopped = states.filter(([, state]) => state === "stopped").map(([id]) => id);
+  assert.deepEqual(stopped, ["s0"]);
+  const { reason, message = "" } = await world.sandboxer.waitSandbox("s0");
+  assert.equal(reason, "lost");
+  assert.match(message, /could not be taken over: .*not done in 50 ms/);
+  // Its delete waits for what was begun, instead of beginning it a second time.
+  const deleting = world.sandboxer.deleteSandbox("s0");
+  await world.rest();
+  assert.equal(world.gate.steps.filter((step) => step === "driver.adopt").length, 20);
+  wedged.release();
+  await deleting;
+  assert.equal(world.host.sandboxes.has("s0"), false);
+  for (const id of ids.slice(1)) await world.sandboxer.deleteSandbox(id);
+  await world.empty();
+});
+
+Deno.test("a wedged sandbox that was being stopped holds up nobody, and can be deleted", async () => {
+  const first = fixture();
+  await first.running("s", "c");
+  const hold = first.gate.hold("driver.stop");
+  void first.sandboxer.stopSandbox("s", 0).catch(() => undefined);
+  await hold.reached;
+  await first.rest();
+  await stored(first, sandboxRecord("s", { state: "stopping", left: true }));
+  const world = another(first);
+  const wedged = world.gate.hold("driver.adopt");
+  assert.deepEqual(await world.sandboxer.recover(50), { adopted: 0, stopped: 1, removed: 0 });
+  assert.deepEqual(world.warnings, ["cannot release sandbox"]);
+  wedged.release();
+  await world.sandboxer.deleteSandbox("s");
+  assert.equal(world.host.sandboxes.has("s"), false);
+});

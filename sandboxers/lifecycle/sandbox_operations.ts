@@ -94,11 +94,17 @@ async function bringUp(
   let handle: SandboxHandle | undefined;
   try {
     // The store knows of it before the driver does: what a crash leaves behind can be found.
+    const begin = performance.now();
     await core.save(sandbox);
     throwIfAborted(signal, action);
+    const stored = performance.now();
+    core.observer.phase("sandbox_start", "store", begin, stored);
     handle = await attempt(action, () => core.driver.start(sandbox.spec, signal), signal);
+    const started = performance.now();
+    core.observer.phase("sandbox_start", "driver", stored, started);
     sandbox.state = sandboxStarted(starting, handle);
     await core.save(sandbox);
+    core.observer.phase("sandbox_start", "store_ready", started);
     throwIfAborted(signal, action);
   } catch (thrown) {
     const error = SandboxError.from(thrown, action);

@@ -16,8 +16,9 @@ import {
 import { Core, type SandboxerOptions } from "./core.ts";
 import { type Counts, countsOf } from "./counts.ts";
 import type { Driver } from "./driver.ts";
-import { attempt, SandboxError } from "./errors.ts";
+import { attempt, RESTARTING, SandboxError } from "./errors.ts";
 import type { EventListener } from "./events.ts";
+import type { Operation } from "./observer.ts";
 import {
   addExec,
   closeStdin,
@@ -38,6 +39,7 @@ import type { Waiters } from "./waiters.ts";
 export type { Counts } from "./counts.ts";
 export type { DeletedProcess } from "./process_operations.ts";
 export type { RecoverySummary } from "./recovery.ts";
+export type { Observer } from "./observer.ts";
 export type { Clock, LifecycleLog, Limits, SandboxerOptions } from "./core.ts";
 
 /** The lifecycle of all sandboxes of one kind on a node. */
@@ -61,10 +63,11 @@ export class Sandboxer {
   /**
    * Brings back what an earlier process left. Call it once, before anything listens.
    *
-   * @throws SandboxError when the state directory cannot be read.
+   * @param driverMs How long the driver may take for one sandbox, in milliseconds; default a minute.
+   * @throws SandboxError when the state directory cannot be read, or was written by a later version.
    */
-  recover(): Promise<RecoverySummary> {
-    return recover(this.#core);
+  recover(driverMs?: number): Promise<RecoverySummary> {
+    return recover(this.#core, driverMs);
   }
 
   /**
@@ -74,7 +77,10 @@ export class Sandboxer {
    *   `Cancelled`, `DeadlineExceeded`
    */
   createSandbox(spec: SandboxSpec, signal?: AbortSignal): Promise<void> {
-    return createSandbox(this.#core, spec, signal);
+    return this.#observed(
+      { name: "sandbox_create", sandboxId: spec.id },
+      () => createSandbox(this.#core, spec, signal),
+    );
   }
 
   /**
@@ -85,7 +91,10 @@ export class Sandboxer {
    *   the driver throws.
    */
   startSandbox(id: string, signal?: AbortSignal): Promise<SandboxView> {
-    return startSandbox(this.#core, id, signal);
+    return this.#observed(
+      { name: "sandbox_start", sandboxId: id },
+      () => startSandbox(this.#core, id, signal),
+    );
   }
 
   /**
@@ -97,7 +106,10 @@ export class Sandboxer {
    * @throws SandboxError `NotFound`, or what the driver throws; then it can be stopped again.
    */
   stopSandbox(id: string, graceMs: number, signal?: AbortSignal): Promise<void> {
-    return stopSandbox(this.#core, id, graceMs, signal);
+    return this.#observed(
+      { name: "sandbox_stop", sandboxId: id },
+      () => stopSandbox(this.#core, id, graceMs, signal),
+    );
   }
 
   /**
@@ -108,7 +120,10 @@ export class Sandboxer {
    * @throws SandboxError `NotFound`, or what the driver throws; then it can be deleted again.
    */
   deleteSandbox(id: string, signal?: AbortSignal): Promise<void> {
-    return deleteSandbox(this.#core, id, signal);
+    return this.#observed(
+      { name: "sandbox_delete", sandboxId: id },
+      () => deleteSandbox(this.#core, id, signal),
+    );
   }
 
   /**
@@ -175,7 +190,11 @@ export class Sandboxer {
    *   `InvalidArgument`, `Unimplemented`, `ResourceExhausted`, `Cancelled`, `DeadlineExceeded`
    */
   async createContainer(spec: ContainerSpec, signal?: AbortSignal): Promise<void> {
-    await createContainer(this.#core, spec, signal);
+    const { id: containerId, sandboxId } = spec;
+    await this.#observed(
+      { name: "container_create", sandboxId, containerId },
+      () => createContainer(this.#core, spec, signal),
+    );
   }
 
   /**
@@ -194,7 +213,11 @@ export class Sandboxer {
    * @throws SandboxError `NotFound`, `FailedPrecondition`, or what the driver throws.
    */
   async startProcess(containerId: string, execId: string, signal?: AbortSignal): Promise<number> {
-    return await startProcess(this.#core, containerId, execId, signal);
+    const name = execId === "" ? "container_start" : "exec_start";
+    return await this.#observed(
+      { name, sandboxId: this.#sandboxOf(containerId), containerId, execId },
+      () => startProcess(this.#core, containerId, execId, signal),
+    );
   }
 
   /**
@@ -229,7 +252,11 @@ export class Sandboxer {
    * @throws SandboxError `NotFound`, `FailedPrecondition` while it runs.
    */
   async deleteProcess(containerId: string, execId: string): Promise<DeletedProcess> {
-    return await deleteProcess(this.#core, containerId, execId);
+    if (execId !== "") return await deleteProcess(this.#core, containerId, execId);
+    return await this.#observed(
+      { name: "container_delete", sandboxId: this.#sandboxOf(containerId), containerId },
+      () => deleteProcess(this.#core, containerId, execId),
+    );
   }
 
   /**
@@ -337,6 +364,22 @@ export class Sandboxer {
   }
 
   /**
+   * Begins to leave: what would start something is refused from now on with `Unavailable`, so that its
+   * caller asks the next process. What is under way goes on, waits stay open, and what ends something
+   * is still done.
+   */
+  drain(): void {
+    const { kind } = this.#core.driver;
+    this.#core.closed ??= new SandboxError("Unavailable", `the ${kind} sandboxer ${RESTARTING}`);
+  }
+
+  /** How much is being done at this moment: what a process that leaves gives time to finish. */
+  get underWay(): number {
+    const { operations, creating } = this.counts();
+    return operations + creating;
+  }
+
+  /**
    * Gets ready to leave: takes on nothing new, answers open waits with `Unavailable` (so that
    * containerd asks the next process), and waits for the state to be written. What runs is left
    * alone, and so are calls under way: what they leave half done the next process takes over or
@@ -344,11 +387,9 @@ export class Sandboxer {
    */
   async close(): Promise<void> {
     const core = this.#core;
-    const error = new SandboxError(
-      "Unavailable",
-      `the ${core.driver.kind} sandboxer is restarting`,
-    );
-    core.closed = error;
+    this.drain();
+    const error = core.closed ?? new SandboxError("Unavailable", RESTARTING);
+    core.leaving = error;
     for (const sandbox of core.sandboxes.values()) {
       sandbox.exits.fail(error);
       for (const container of sandbox.containers.values()) {
@@ -358,9 +399,18 @@ export class Sandboxer {
     await Promise.all([core.written(), core.driver.leave?.()]);
   }
 
+  #observed<T>(operation: Operation, run: () => Promise<T>): Promise<T> {
+    return this.#core.observer.operation(operation, run);
+  }
+
+  /** The sandbox that a container is in; empty where there is none. */
+  #sandboxOf(containerId: string): string {
+    return this.#core.owners.get(containerId)?.spec.id ?? "";
+  }
+
   /** Has waits that come after {@link close} turned away; an exit that is known still answers. */
   #open<T>(waiters: Waiters<T>): Waiters<T> {
-    if (this.#core.closed !== undefined) waiters.fail(this.#core.closed);
+    if (this.#core.leaving !== undefined) waiters.fail(this.#core.leaving);
     return waiters;
   }
 }

@@ -23,7 +23,23 @@ export type NetworkSpec =
   | { readonly kind: "host" }
   | { readonly kind: "namespace"; readonly path: string }
   | { readonly kind: "none" }
-  | { readonly kind: "user" };
+  | {
+    readonly kind: "user";
+    /** Ports of this host that lead to it; missing for none. */
+    readonly ports?: readonly PublishedPort[];
+  };
+
+/** A port of this host that leads to one of a sandbox. */
+export interface PublishedPort {
+  /** The address of this host, IPv4; `0.0.0.0` for all. */
+  readonly address: string;
+  /** The port there. */
+  readonly hostPort: number;
+  /** The port in the sandbox. */
+  readonly containerPort: number;
+  /** What is spoken. */
+  readonly protocol: "tcp" | "udp";
+}
 
 /** DNS settings of a pod, as kubelet computed them. */
 export interface DnsSpec {
@@ -82,8 +98,11 @@ export interface SandboxSpec {
 /** Where one standard stream of a process goes. */
 export type StreamSpec =
   | { readonly kind: "null" }
-  /** A FIFO (containerd's) or a plain file, by absolute path. */
-  | { readonly kind: "path"; readonly path: string }
+  /**
+   * A FIFO (containerd's) or a plain file, by absolute path. The reader of a patient one may take as
+   * long as it likes, also after the end of who writes.
+   */
+  | { readonly kind: "path"; readonly path: string; readonly isPatient?: boolean }
   /** A descriptor of this process; it stays the caller's and is not closed by the driver. */
   | { readonly kind: "fd"; readonly fd: number }
   /**

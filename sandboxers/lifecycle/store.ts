@@ -29,7 +29,8 @@ export interface Store {
   /**
    * Reads everything, once, at start-up.
    *
-   * @throws SandboxError when the state directory cannot be read.
+   * @throws SandboxError when the state directory cannot be read; `FailedPrecondition` when something
+   *   in it was written by a later version, and then nothing was changed.
    */
   load(): Promise<StoreContents>;
 }
@@ -99,14 +100,22 @@ export class FileStore implements Store {
       await this.#disk.sync(this.#directory);
       return await this.#disk.list(this.#root);
     });
+    const unreadable: { id: string; error: SandboxError }[] = [];
     for (const id of names) {
-      // One record that cannot be read must not keep the node's other pods down.
       try {
         const record = await this.#read(id);
         if (record !== undefined) records.push(record);
-      } catch (error) {
-        damaged.push({ id, reason: await this.#setAside(id, SandboxError.from(error).message) });
+      } catch (thrown) {
+        const error = SandboxError.from(thrown);
+        if (error.code === "FailedPrecondition") {
+          throw new SandboxError(error.code, `cannot take over sandbox "${id}": ${error.message}`);
+        }
+        unreadable.push({ id, error });
       }
+    }
+    // One record that cannot be read must not keep the node's other pods down.
+    for (const { id, error } of unreadable) {
+      damaged.push({ id, reason: await this.#setAside(id, error.message) });
     }
     return { records, damaged };
   }

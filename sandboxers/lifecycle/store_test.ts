@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type Disk, realDisk } from "./disk.ts";
+import { SandboxError } from "./errors.ts";
 import { parseRecord } from "./record.ts";
 import { FileStore, MemoryStore } from "./store.ts";
 import { refused } from "./testing/fixture.ts";
@@ -103,7 +104,7 @@ Deno.test("records that cannot be read are moved aside with the reason, the othe
   const write = (id: string, text: string): Promise<void> =>
     Deno.writeTextFile(`${directory.path}/sandboxes/${id}/record.json`, text);
   await write("torn", JSON.stringify(sandboxRecord("torn")).slice(0, 40));
-  await write("foreign", JSON.stringify({ ...sandboxRecord("foreign"), version: 2 }));
+  await write("foreign", JSON.stringify({ ...sandboxRecord("foreign"), version: 0 }));
   await write("swapped", JSON.stringify(sandboxRecord("good")));
   await write("hollow", JSON.stringify({ ...sandboxRecord("hollow"), containers: [{}] }));
   await Deno.writeTextFile(`${directory.path}/sandboxes/stray`, "a file, not a directory");
@@ -118,6 +119,30 @@ Deno.test("records that cannot be read are moved aside with the reason, the othe
   assert.deepEqual(await names(`${directory.path}/sandboxes`), ["good"]);
   assert.deepEqual(await names(`${directory.path}/damaged`), [...reasons.keys()].sort());
   assert.deepEqual((await store.load()).damaged, []);
+});
+
+Deno.test("a record of a later version is refused by name, and nothing is touched", async () => {
+  await using directory = await temporary();
+  const store = new FileStore(directory.path);
+  for (const id of ["bad", "later", "good"]) await store.put(sandboxRecord(id));
+  const file = (id: string) => `${directory.path}/sandboxes/${id}/record.json`;
+  const later = JSON.stringify({
+    ...sandboxRecord("later"),
+    version: 7,
+    more: "than is known here",
+  });
+  await Deno.writeTextFile(file("later"), later);
+  await Deno.writeTextFile(file("bad"), "torn");
+  await assert.rejects(store.load(), (error) => {
+    assert.ok(error instanceof SandboxError && error.code === "FailedPrecondition");
+    assert.match(error.message, /sandbox "later".*version 7.*reads version 1.*newer sandboxer/);
+    return true;
+  });
+  assert.deepEqual(await names(`${directory.path}/sandboxes`), ["bad", "good", "later"]);
+  assert.deepEqual(await Promise.all(["later", "bad"].map((id) => Deno.readTextFile(file(id)))), [
+    later,
+    "torn",
+  ]);
 });
 
 Deno.test("what cannot even be moved aside does not keep the others from being read", async () => {

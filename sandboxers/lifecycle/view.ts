@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ContainerSpec, Exit, SandboxSpec, StdioSpec } from "./spec.ts";
+import type { ContainerSpec, Exit, ResourceSpec, SandboxSpec, StdioSpec } from "./spec.ts";
 
 /** A sandbox as it is now. */
 export interface SandboxView {
@@ -32,6 +32,8 @@ export interface ContainerView {
   readonly namespace: string;
   /** The state. */
   readonly state: "created" | "running" | "paused" | "stopped";
+  /** Its limits: those of the specification, or of the last update. */
+  readonly resources: ResourceSpec;
   /** Its execs, without the init process. */
   readonly execIds: readonly string[];
 }
@@ -46,6 +48,8 @@ export interface ProcessView {
   readonly state: "created" | "running" | "paused" | "stopped";
   /** 0 before it was started. */
   readonly pid: number;
+  /** Command and arguments. */
+  readonly args: readonly string[];
   /** Where its streams go. */
   readonly stdio: StdioSpec;
   /** Set once it has ended. */

@@ -31,6 +31,7 @@ export function viewContainer({ sandbox, container }: Located): ContainerView {
     spec: container.spec,
     namespace: sandbox.spec.namespace,
     state: container.state.kind,
+    resources: container.resources,
     execIds: [...container.execs.keys()],
   };
 }
@@ -44,6 +45,7 @@ export function viewProcess(container: Container, process: Process): ProcessView
     execId: process.execId,
     state: state.kind === "exited" ? "stopped" : state.kind === "running" ? running : "created",
     pid: state.kind === "created" ? 0 : state.pid,
+    args: (process.exec ?? container.spec).process.args,
     stdio: process.stdio,
     ...(state.kind === "exited" ? { exit: state.exit } : {}),
   };
