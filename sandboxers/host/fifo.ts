@@ -70,19 +70,24 @@ export class FifoSource implements ByteSource {
   }
 
   read(into: Uint8Array): number | null | Promise<number | null> {
-    return this.#tryRead(into) ?? this.#readLater(into);
+    return this.readNow(into) ?? this.#readLater(into);
   }
 
   async #readLater(into: Uint8Array): Promise<number | null> {
     for (;;) {
       await this.#polling.pause();
-      const count = this.#tryRead(into);
+      const count = this.readNow(into);
       if (count !== undefined) return count === 0 ? null : count;
     }
   }
 
-  /** Undefined where nothing is there yet; 0 at the end. */
-  #tryRead(into: Uint8Array): number | undefined {
+  /**
+   * Reads what is there, without waiting.
+   *
+   * @returns How many bytes; undefined where nothing is there yet, 0 at the end.
+   * @throws {SandboxError} Where it cannot be read.
+   */
+  readNow(into: Uint8Array): number | undefined {
     if (this.#fd === undefined) return 0;
     try {
       const count = readSync(this.#fd, into, 0, into.length, null);
@@ -116,6 +121,7 @@ export class FifoSink implements ByteSink {
   readonly #what: string;
   readonly #polling = new Polling();
   readonly #keeper: FifoKeeper | undefined;
+  readonly isPatient: boolean;
   #fd: number | undefined;
   #openedMs = 0;
   #hold: Hold | undefined;
@@ -128,12 +134,14 @@ export class FifoSink implements ByteSink {
    * @param what What it is, for messages, such as `stdout of container "a"`.
    * @param keeper Holds it beyond this process, so that its reader does not take this process's end
    *   for the stream's.
+   * @param isPatient Whether its reader may take as long as it likes.
    * @throws {SandboxError} `NotFound`, `PermissionDenied`.
    */
-  constructor(path: string, what: string, keeper?: FifoKeeper) {
+  constructor(path: string, what: string, keeper?: FifoKeeper, isPatient = false) {
     this.#path = path;
     this.#what = what;
     this.#keeper = keeper;
+    this.isPatient = isPatient;
     if (!this.#tryOpen()) void this.#openLater();
   }
 

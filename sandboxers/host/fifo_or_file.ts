@@ -29,10 +29,16 @@ export function openSource(path: string, what: string, keeper?: FifoKeeper): Byt
  * @param path An absolute path.
  * @param what What it is, for messages, such as `stdout of container "a"`.
  * @param keeper Holds a FIFO beyond this process.
+ * @param isPatient Whether the reader of a FIFO may take as long as it likes.
  * @throws {SandboxError} `NotFound`, `PermissionDenied`, `InvalidArgument` for a directory.
  */
-export function openSink(path: string, what: string, keeper?: FifoKeeper): ByteSink {
-  if (isFifo(path, what)) return new FifoSink(path, what, keeper);
+export function openSink(
+  path: string,
+  what: string,
+  keeper?: FifoKeeper,
+  isPatient = false,
+): ByteSink {
+  if (isFifo(path, what)) return new FifoSink(path, what, keeper, isPatient);
   return new FileSink(openFile(path, what, { append: true }));
 }
 

@@ -40,6 +40,12 @@ export class Polling implements Disposable {
     this.#pauseMs = FIRST_MS;
   }
 
+  /** Ends a pause: it is time to look. */
+  wake(): void {
+    this.reset();
+    this.#wake?.();
+  }
+
   /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.#over = true;

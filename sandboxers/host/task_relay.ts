@@ -48,13 +48,18 @@ export class TaskRelay {
   /** Open for as long as the relay lives: its end is the relay's. */
   #watch: Deno.UnixConn;
   #isOver = false;
+  /** Whether the connections of an earlier relay were lost, and nobody has heard of it. */
+  #hasLost: boolean;
+  #onLost: (() => void) | undefined;
 
   private constructor(
     options: TaskRelayOptions,
     running: { readonly identity: ProcessIdentity; readonly child: ResidentProcess | undefined },
     watch: Deno.UnixConn,
+    hasLost: boolean,
   ) {
     this.#options = options;
+    this.#hasLost = hasLost;
     this.#identity = running.identity;
     this.#child = running.child;
     this.#watch = watch;
@@ -72,6 +77,18 @@ export class TaskRelay {
   }
 
   /**
+   * Has somebody hear when a relay dies, or has died while no sandboxer ran: the connections to it are
+   * lost for good, and containerd has given up the containers that they belonged to.
+   *
+   * @param listener Called before another relay takes connections, or now where it has happened.
+   */
+  onLost(listener: () => void): void {
+    this.#onLost = listener;
+    if (this.#hasLost) listener();
+    this.#hasLost = false;
+  }
+
+  /**
    * Takes the relay over that an earlier sandboxer left, or starts one. While this process lives, one
    * that dies is replaced. It ends by itself when no sandboxer serves and nobody is connected.
    *
@@ -79,9 +96,10 @@ export class TaskRelay {
    * @throws {SandboxError} `AlreadyExists` where somebody else serves the socket.
    */
   static async open(options: TaskRelayOptions): Promise<TaskRelay> {
+    const hasLost = await hasDied(options);
     const running = await findRelay(options) ?? await startRelay(options);
     try {
-      return new TaskRelay(options, running, await connect(options.listen));
+      return new TaskRelay(options, running, await connect(options.listen), hasLost);
     } catch (error) {
       await options.launcher.kill(running.identity);
       throw SandboxError.from(error, `cannot connect to the task relay at "${options.listen}"`);
@@ -112,6 +130,7 @@ export class TaskRelay {
     for (let restarts = 0; restarts < RESTARTS_MAX;) {
       // It says nothing on a connection without requests.
       await this.#watch.read(new Uint8Array(1)).catch(() => null);
+      if (!this.#isOver && !await this.#options.launcher.alive(this.#identity)) this.#onLost?.();
       while (!this.#isOver && restarts < RESTARTS_MAX) {
         log.warn("the task relay has ended: starting another", { listen });
         if (await this.#restart(RESTART_MS * 2 ** restarts++)) break;
@@ -141,6 +160,16 @@ export class TaskRelay {
     }
     return false;
   }
+}
+
+/**
+ * Whether the relay that the note names was killed. One that ends by itself, because nobody is
+ * connected, removes its socket.
+ */
+async function hasDied({ launcher, listen, dir }: TaskRelayOptions): Promise<boolean> {
+  const note = await readNote(`${dir}/${NOTE_FILE}`);
+  if (note === undefined || note.listen !== listen || await launcher.alive(note)) return false;
+  return (await Deno.lstat(listen).catch(ignoreMissing))?.isSocket === true;
 }
 
 /** The relay that the note names, where it lives and is what we want; another one is ended. */

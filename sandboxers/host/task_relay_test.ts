@@ -13,7 +13,7 @@ import {
 } from "../../proto/gen/containerd/task/v3/shim_pb.ts";
 import { TtrpcClient } from "../../task/ttrpc/client.ts";
 import { TtrpcServer } from "../../task/ttrpc/server.ts";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { RESTARTING, SandboxError } from "../lifecycle/errors.ts";
 import { noLog } from "../log.ts";
 import { TaskRelay } from "./task_relay.ts";
 import { assertFails, launcher, runDirectory, until } from "./testing/fixture.ts";
@@ -38,7 +38,7 @@ const OTHERS = {
   connect: refuse,
   shutdown: refuse,
 };
-const { state, wait } = Task.method;
+const { state, wait, kill, start } = Task.method;
 
 /** A stand-in for a sandboxer: it answers `state` with its name, and `wait` when it is told to. */
 async function sandboxer(path: string, name: string, end?: Promise<number>) {
@@ -91,6 +91,118 @@ Deno.test("a call that waits outlives the sandboxer and is answered by the next 
   assert.equal(await launcher.alive(first.identity), false);
   await assert.rejects(Deno.lstat(first.socket), Deno.errors.NotFound);
   assert.equal(await note(path), "");
+});
+
+/** Takes connections until something is asked on one, and ends without a word, as a death does. */
+async function takeAndDie(path: string): Promise<void> {
+  using resources = new DisposableStack();
+  const listener = resources.use(Deno.listen({ transport: "unix", path }));
+  const asked = Promise.withResolvers<void>();
+  void (async () => {
+    for await (const connection of listener) {
+      resources.use(connection);
+      connection.read(new Uint8Array(1000)).then(() => asked.resolve(), () => undefined);
+    }
+  })().catch(() => undefined);
+  await asked.promise;
+}
+
+/** A sandboxer that takes note of calls, and can refuse them because it is about to leave. */
+async function counting(path: string, seen: string[], options: { leaving?: boolean } = {}) {
+  const server = new TtrpcServer({ log: noLog });
+  const note = (what: string) => {
+    seen.push(what);
+    if (options.leaving) throw new SandboxError("Unavailable", `the sandboxer ${RESTARTING}`);
+  };
+  server.add(Task, {
+    ...OTHERS,
+    wait: refuse,
+    state: ({ id }) => {
+      note(`state ${id}`);
+      return create(StateResponseSchema, { id });
+    },
+    start: ({ id }) => {
+      note(`start ${id}`);
+      return { pid: 7 };
+    },
+    kill: ({ signal }) => {
+      note(`kill ${signal}`);
+      return {};
+    },
+  });
+  await server.listen(path);
+  return { [Symbol.asyncDispose]: () => server.close(50) };
+}
+
+Deno.test("of what died with the sandboxer, only what can be made twice is made again", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  const { server } = options(path);
+  const taken = takeAndDie(server);
+  using client = await TtrpcClient.connect(relay.socket);
+  const calls = [
+    client.call(kill, { id: "c", signal: 9 }),
+    client.call(kill, { id: "c", signal: 15 }),
+    client.call(start, { id: "c" }),
+  ].map((call) => call.then(() => "done", (error: SandboxError) => error.message));
+  await taken;
+  const seen: string[] = [];
+  await using _next = await counting(server, seen);
+  const unknown = "the sandboxer has gone away: it is not known whether this was done";
+  assert.deepEqual(await Promise.all(calls), ["done", unknown, unknown]);
+  assert.deepEqual(seen, ["kill 9"]);
+  client[Symbol.dispose]();
+  await relay.stop();
+});
+
+Deno.test("what a sandboxer refuses because it is about to leave is asked of the next, whatever it is", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  const { server } = options(path);
+  const seen: string[] = [];
+  const old = await counting(server, seen, { leaving: true });
+  using client = await TtrpcClient.connect(relay.socket);
+  const starting = client.call(start, { id: "c" });
+  await until("it to be refused", () => seen.length > 0);
+  await old[Symbol.asyncDispose]();
+  await using _next = await counting(server, seen);
+  assert.equal((await starting).pid, 7);
+  assert.deepEqual(seen, ["start c", "start c"]);
+  client[Symbol.dispose]();
+  await relay.stop();
+});
+
+Deno.test("a call whose caller has given up is not made later", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  using client = await TtrpcClient.connect(relay.socket);
+  const late = client.call(start, { id: "late" }, { timeoutMs: 150 });
+  await assert.rejects(late, { code: "DeadlineExceeded" });
+  // The relay counts for itself, and looks at intervals.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const seen: string[] = [];
+  await using _next = await counting(options(path).server, seen);
+  assert.equal((await client.call(state, { id: "c" })).id, "c");
+  assert.deepEqual(seen, ["state c"]);
+  client[Symbol.dispose]();
+  await relay.stop();
+});
+
+Deno.test("more containers than a process has descriptors by default are relayed", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  await using _server = await sandboxer(options(path).server, "own");
+  using clients = new DisposableStack();
+  for (let i = 0; i < 700; i++) {
+    const client = clients.use(await TtrpcClient.connect(relay.socket));
+    assert.equal((await client.call(state, { id: `c${i}` })).id, `c${i}`);
+  }
+  clients.dispose();
+  await relay.stop();
 });
 
 Deno.test("a relay that dies is replaced, and the new one serves", async () => {

@@ -51,6 +51,9 @@ static const struct {
     {"mkfifo", host_mkfifo},
     {"terminal", host_terminal},
     {"sentry-exec", host_sentry_exec},
+    {"stand-in", host_stand_in},
+    {"unpack", host_unpack},
+    {"overlay-uses", host_overlay_uses},
 };
 
 static const char *name_of(enum host_code code) {

@@ -112,5 +112,8 @@ int host_stdio(int argc, char **argv);
 int host_mkfifo(int argc, char **argv);
 int host_terminal(int argc, char **argv);
 int host_sentry_exec(int argc, char **argv);
+int host_stand_in(int argc, char **argv);
+int host_unpack(int argc, char **argv);
+int host_overlay_uses(int argc, char **argv);
 
 #endif

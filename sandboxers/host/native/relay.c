@@ -1,20 +1,20 @@
 /*
  * The relay of task calls: see relay.h. A request is kept until its answer has come.
- * Where the sandboxer goes away in between, those that can be repeated (waiting, looking) are sent to
- * the next one; of the others nobody knows whether they were done, so they are answered as
+ * Where the sandboxer goes away in between, those that can be made twice (waiting, looking, ending)
+ * are sent to the next one; of the others nobody knows whether they were done, so they are answered as
  * unavailable. A sandboxer that leaves in good order says "unavailable" itself before it goes: that
- * answer is held back until it is clear whether it does. What is relayed is containerd's and the
- * sandboxer's; no guest has a say in it.
+ * answer is held back until it is clear whether it does. It also says so to what it has not begun
+ * (RESTARTING below): that can be sent to the next one whatever it is. What is relayed is containerd's
+ * and the sandboxer's; no guest has a say in it.
  *
  * Source: containerd/ttrpc PROTOCOL.md (frames), request.proto (requests and responses).
  */
 #define _GNU_SOURCE
 #include "relay.h"
+#include "no_rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +22,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -34,21 +36,38 @@
 /* While so much waits for a reader, nothing more is read for it. */
 #define QUEUE_BYTES_MAX (1u << 20)
 #define READ_BYTES 65536u
-#define PAIRS_MAX 1024u
+#define PAIRS_MAX 4096u
 #define PENDING_MAX 1024u
+#define EVENTS_MAX 256
 /* How often the sandboxer is looked for, and how long a call waits for it. */
 #define CONNECT_INTERVAL_MS 50
-#define WAIT_MS 10000
-/* How long an answer that may be a farewell is held back. */
+#define WAIT_MS 30000
+/* How long an answer that may be a farewell is held back, and one that can be nothing else. */
 #define HOLD_MS 3000
+#define FAREWELL_HOLD_MS 30000
+/* In the message of an answer: what was asked for was not begun. See RESTARTING in errors.ts. */
+#define RESTARTING "is restarting"
+#define DEADLINE_EXCEEDED 4
 #define UNAVAILABLE 14
-/* How long what was asked for may still be answered once it is told to end. */
+#define SIGNAL_KILL 9
+/*
+ * How long what was asked for may still be answered once it is told to end, and how long something
+ * more may still be asked.
+ */
 #define AFTERWARDS_MS 30000
+#define AFTERTHOUGHT_MS 1000
 
 /* How often it is looked whether there is still use for it. */
 #define LOOK_MS 1000
 
 enum message_type { REQUEST = 1, RESPONSE = 2 };
+
+/* What becomes of a request whose sandboxer goes away. */
+enum again {
+  NEVER,   /* made twice it could do harm */
+  BOUNDED, /* it is made again, and waits for the next sandboxer as long as all others */
+  ALWAYS,  /* it waits however long there is none */
+};
 
 /* Bytes in a row that grow at the end and are taken from the start. */
 struct buffer {
@@ -63,9 +82,11 @@ struct pending {
   struct pending *next;
   int64_t since_ms;
   uint32_t stream;
+  int64_t timeout_ms; /* how long its caller waits; 0 for ever */
   bool is_sent;
-  bool is_repeatable;
+  enum again again;
   int64_t held_ms; /* when an answer came that is held back; 0 for none */
+  int64_t hold_ms; /* for how long */
   size_t length;
   uint8_t frame[];
 };
@@ -74,6 +95,12 @@ struct pending {
 struct pair {
   int client;
   int server; /* -1 while there is none */
+  uint32_t client_interest;
+  uint32_t server_interest;
+  unsigned index;   /* among all pairs */
+  bool is_waiting;  /* something is to be done without anybody saying so */
+  bool is_over;     /* it is freed when nobody can mean it any more */
+  struct pair *next_over;
   struct buffer from_client;
   struct buffer to_server;
   struct buffer from_server;
@@ -83,14 +110,21 @@ struct pair {
 };
 
 struct relay {
+  int events;
   int listener;
   int until; /* readable when it shall end; -1 once it was */
   int64_t ended_ms;
+  int64_t asked_ms; /* when there was a request without its answer, once it has ended */
   int directory;
   const char *file;
   int idle_ms; /* it ends after so long without a client and without a sandboxer; 0 for never */
   int64_t idle_since_ms;
   int64_t looked_ms;
+  int64_t missed_ms; /* when there was nobody to connect to; 0 where there was */
+  bool is_full;      /* no connection can be taken at the moment */
+  int64_t scanned_ms;
+  unsigned waiting; /* pairs that are */
+  struct pair *over;
   void (*on_end)(void); /* called when it stops to listen; NULL for nothing */
   struct pair *pairs[PAIRS_MAX];
   unsigned count;
@@ -165,32 +199,90 @@ static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
   return false;
 }
 
-/* Whether a request may be made twice. Its method is field 2 of the message. */
-static bool is_repeatable(const uint8_t *data, size_t length) {
-  static const char *const METHODS[] = {"Wait", "State", "Pids", "Stats", "Connect"};
-  const uint8_t *at = data;
-  const uint8_t *end = data + length;
+/* A field of a message: its number and, by its type, its value or its bytes. */
+struct field {
+  uint64_t number;
+  uint64_t value;
+  const uint8_t *bytes; /* NULL for a number */
+};
+
+/* Takes the next field. False at the end, and for what is none. */
+static bool next_field(const uint8_t **at, const uint8_t *end, struct field *field) {
   uint64_t tag = 0;
-  while (at < end && read_varint(&at, end, &tag)) {
-    uint64_t value = 0;
-    if ((tag & 7) == 0 && read_varint(&at, end, &value)) continue;
-    if ((tag & 7) != 2 || !read_varint(&at, end, &value) || value > (uint64_t)(end - at)) break;
-    for (size_t i = 0; tag >> 3 == 2 && i < sizeof METHODS / sizeof METHODS[0]; i++) {
-      if (strlen(METHODS[i]) == value && memcmp(METHODS[i], at, value) == 0) return true;
-    }
-    at += value;
+  if (*at >= end || !read_varint(at, end, &tag)) return false;
+  field->number = tag >> 3;
+  field->bytes = NULL;
+  if ((tag & 7) == 0) return read_varint(at, end, &field->value);
+  if ((tag & 7) != 2 || !read_varint(at, end, &field->value)) return false;
+  if (field->value > (uint64_t)(end - *at)) return false;
+  field->bytes = *at;
+  *at += field->value;
+  return true;
+}
+
+static bool is_text(const struct field *field, const char *text) {
+  return field->bytes != NULL && strlen(text) == field->value &&
+         memcmp(text, field->bytes, field->value) == 0;
+}
+
+/* Whether a KillRequest is for SIGKILL, its field 3: any other signal may be counted by who gets it. */
+static bool is_sigkill(const struct field *payload) {
+  const uint8_t *at = payload->bytes;
+  const uint8_t *end = at + payload->value;
+  struct field field;
+  while (at != NULL && next_field(&at, end, &field)) {
+    if (field.number == 3 && field.bytes == NULL) return field.value == SIGNAL_KILL;
   }
   return false;
 }
 
-/* The status code of a response: field 1 of the message in its field 1; 0 without one. */
-static uint64_t status_code(const uint8_t *data, size_t length) {
+/*
+ * What a Request asks for: its method is field 2, its payload field 3, its time-out in nanoseconds
+ * field 4. containerd takes a second Delete or Kill that finds nothing for done.
+ */
+static void read_request(const uint8_t *data, size_t length, struct pending *request) {
+  static const char *const METHODS[] = {"State",  "Pids",      "Stats",   "Connect", "Delete",
+                                        "Update", "ResizePty", "CloseIO", "Shutdown"};
   const uint8_t *at = data;
-  const uint8_t *end = data + length;
-  uint64_t value = 0;
-  if (at == end || *at++ != 0x0a || !read_varint(&at, end, &value)) return 0;
-  if (value > (uint64_t)(end - at) || value == 0 || *at++ != 0x08) return 0;
-  return read_varint(&at, end, &value) ? value : 0;
+  bool is_kill = false;
+  struct field payload = {0};
+  struct field field;
+  while (next_field(&at, data + length, &field)) {
+    if (field.number == 2 && is_text(&field, "Wait")) request->again = ALWAYS;
+    for (size_t i = 0; field.number == 2 && i < sizeof METHODS / sizeof METHODS[0]; i++) {
+      if (is_text(&field, METHODS[i])) request->again = BOUNDED;
+    }
+    is_kill = is_kill || (field.number == 2 && is_text(&field, "Kill"));
+    if (field.number == 3 && field.bytes != NULL) payload = field;
+    if (field.number == 4 && field.bytes == NULL && field.value <= INT64_MAX) {
+      request->timeout_ms = (int64_t)(field.value / 1000000u) + (field.value > 0 ? 1 : 0);
+    }
+  }
+  if (is_kill && payload.bytes != NULL && is_sigkill(&payload)) request->again = BOUNDED;
+}
+
+/* What the answer to a request says of it. */
+enum answer { DONE, GONE, NOT_BEGUN };
+
+/* The status of a Response is in its field 1: a code in field 1 of that, a message in field 2. */
+static enum answer read_answer(const uint8_t *data, size_t length) {
+  const uint8_t *at = data;
+  struct field status;
+  if (!next_field(&at, data + length, &status) || status.number != 1 || status.bytes == NULL) {
+    return DONE;
+  }
+  const uint8_t *end = status.bytes + status.value;
+  at = status.bytes;
+  enum answer answer = DONE;
+  bool is_farewell = false;
+  struct field field;
+  while (next_field(&at, end, &field)) {
+    if (field.number == 1 && field.bytes == NULL && field.value == UNAVAILABLE) answer = GONE;
+    if (field.number == 2 && field.bytes != NULL) {
+      is_farewell = memmem(field.bytes, field.value, RESTARTING, strlen(RESTARTING)) != NULL;
+    }
+  }
+  return answer == GONE && is_farewell ? NOT_BEGUN : answer;
 }
 
 static void forget(struct pair *pair, struct pending **link) {
@@ -200,21 +292,33 @@ static void forget(struct pair *pair, struct pending **link) {
   free(gone);
 }
 
-/* A Response with the gRPC status 14. */
-static bool answer_unavailable(struct pair *pair, uint32_t stream) {
-  static const char TEXT[] = "the sandboxer has gone away: it is not known whether this was done";
-  uint8_t frame[HEADER_BYTES + 6 + sizeof TEXT];
-  const uint8_t text_length = sizeof TEXT - 1;
+/* A Response with a gRPC status. The text has at most 119 bytes: its lengths take one byte each. */
+static bool answer_status(struct pair *pair, uint32_t stream, uint8_t code, const char *text) {
+  uint8_t frame[HEADER_BYTES + 6 + 128];
+  const uint8_t text_length = (uint8_t)strlen(text);
   const uint8_t status_length = (uint8_t)(4 + text_length);
-  const uint8_t prefix[] = {0x0a, status_length, 0x08, 14, 0x12, text_length};
+  const uint8_t prefix[] = {0x0a, status_length, 0x08, code, 0x12, text_length};
   memcpy(frame + HEADER_BYTES, prefix, sizeof prefix);
-  memcpy(frame + HEADER_BYTES + sizeof prefix, TEXT, text_length);
+  memcpy(frame + HEADER_BYTES + sizeof prefix, text, text_length);
   const uint32_t length = (uint32_t)(sizeof prefix + text_length);
   put_big_endian(frame, length);
   put_big_endian(frame + 4, stream);
   frame[8] = RESPONSE;
   frame[9] = 0;
   return append(&pair->to_client, frame, HEADER_BYTES + length);
+}
+
+/* Answers for a sandboxer that does not. */
+static bool answer_for(struct pair *pair, const struct pending *request, bool is_late) {
+  if (is_late) {
+    return answer_status(pair, request->stream, DEADLINE_EXCEEDED,
+                         "no sandboxer serves: the call was not made in its time");
+  }
+  const char *text = request->held_ms != 0 ? "the sandboxer cannot do this now: try again"
+                     : request->is_sent
+                         ? "the sandboxer has gone away: it is not known whether this was done"
+                         : "no sandboxer serves: this was not done, try again";
+  return answer_status(pair, request->stream, UNAVAILABLE, text);
 }
 
 /* Keeps a request in mind, and sends it where there is somebody to send it to. */
@@ -226,10 +330,10 @@ static bool take_request(struct pair *pair, const uint8_t *frame, size_t length)
       .since_ms = now_ms(),
       .stream = big_endian(frame + 4),
       .is_sent = pair->server >= 0,
-      .is_repeatable = is_repeatable(frame + HEADER_BYTES, length - HEADER_BYTES),
       .length = length,
   };
   memcpy(request->frame, frame, length);
+  read_request(frame + HEADER_BYTES, length - HEADER_BYTES, request);
   struct pending **last = &pair->pending;
   while (*last != NULL) last = &(*last)->next;
   *last = request;
@@ -259,9 +363,13 @@ static bool on_server_frames(struct pair *pair) {
     struct pending **link = &pair->pending;
     while (*link != NULL && (*link)->stream != stream) link = &(*link)->next;
     const bool is_answer = *link != NULL && frame[8] == RESPONSE;
-    if (is_answer && (*link)->is_repeatable &&
-        status_code(frame + HEADER_BYTES, length - HEADER_BYTES) == UNAVAILABLE) {
+    const enum answer answer =
+        is_answer ? read_answer(frame + HEADER_BYTES, length - HEADER_BYTES) : DONE;
+    if (answer == NOT_BEGUN || (answer == GONE && (*link)->again != NEVER)) {
       (*link)->held_ms = now_ms();
+      /* A wait is unavailable for no other reason. */
+      (*link)->hold_ms =
+          answer == NOT_BEGUN || (*link)->again == ALWAYS ? FAREWELL_HOLD_MS : HOLD_MS;
     } else {
       if (is_answer) forget(pair, link);
       if (!append(&pair->to_client, frame, length)) return false;
@@ -278,33 +386,35 @@ static bool lose_server(struct pair *pair) {
   empty(&pair->from_server);
   for (struct pending **link = &pair->pending; *link != NULL;) {
     struct pending *request = *link;
-    if (!request->is_sent || request->is_repeatable) {
+    if (!request->is_sent || request->again != NEVER || request->held_ms != 0) {
       request->is_sent = false;
       request->held_ms = 0;
       link = &request->next;
       continue;
     }
-    if (!answer_unavailable(pair, request->stream)) return false;
+    if (!answer_for(pair, request, false)) return false;
     forget(pair, link);
   }
   return true;
 }
 
 /*
- * Calls that cannot be repeated, and that nobody has taken, do not wait for ever; and an answer that
+ * Calls that nobody has taken do not wait for ever, nor longer than their callers; and an answer that
  * was no farewell after all is passed on.
  */
 static bool give_up_late(struct pair *pair, int64_t now) {
   for (struct pending **link = &pair->pending; *link != NULL;) {
     struct pending *request = *link;
-    const bool is_meant = request->held_ms != 0 && now - request->held_ms >= HOLD_MS;
-    const bool is_late =
-        !request->is_sent && !request->is_repeatable && now - request->since_ms >= WAIT_MS;
-    if (!is_meant && !is_late) {
+    const bool is_meant = request->held_ms != 0 && now - request->held_ms >= request->hold_ms;
+    const bool is_untaken = !request->is_sent && request->again != ALWAYS &&
+                            now - request->since_ms >= WAIT_MS;
+    const bool is_late = !request->is_sent && request->timeout_ms != 0 &&
+                         now - request->since_ms >= request->timeout_ms;
+    if (!is_meant && !is_untaken && !is_late) {
       link = &request->next;
       continue;
     }
-    if (!answer_unavailable(pair, request->stream)) return false;
+    if (!answer_for(pair, request, is_late)) return false;
     forget(pair, link);
   }
   return true;
@@ -323,10 +433,29 @@ static int connect_server(const struct relay *relay) {
   return -1;
 }
 
-static bool find_server(const struct relay *relay, struct pair *pair) {
-  const int fd = connect_server(relay);
+/* What an event is about: a pair and its side, or one of the two descriptors that are no pair's. */
+#define SERVER_SIDE 1u
+
+static uint64_t event_of(const struct pair *pair, unsigned side) { return (uintptr_t)pair | side; }
+
+static bool watch(const struct relay *relay, int operation, int fd, uint32_t interest, uint64_t of) {
+  struct epoll_event event = {.events = interest, .data = {.u64 = of}};
+  return epoll_ctl(relay->events, operation, fd, &event) == 0;
+}
+
+static bool find_server(struct relay *relay, struct pair *pair) {
+  /* Where there is nobody for one connection there is nobody for the others. */
+  const int64_t now = now_ms();
+  if (relay->missed_ms != 0 && now - relay->missed_ms < CONNECT_INTERVAL_MS) return true;
+  int fd = connect_server(relay);
+  if (fd >= 0 && !watch(relay, EPOLL_CTL_ADD, fd, EPOLLIN, event_of(pair, SERVER_SIDE))) {
+    (void)close(fd);
+    fd = -1;
+  }
+  relay->missed_ms = fd < 0 ? now : 0;
   if (fd < 0) return true;
   pair->server = fd;
+  pair->server_interest = EPOLLIN;
   for (struct pending *request = pair->pending; request != NULL; request = request->next) {
     if (!append(&pair->to_server, request->frame, request->length)) return false;
     request->is_sent = true;
@@ -350,8 +479,8 @@ static bool deliver(int fd, struct buffer *buffer) {
   return sent >= 0 || errno == EAGAIN || errno == EINTR;
 }
 
-static void end_pair(struct relay *relay, unsigned index) {
-  struct pair *pair = relay->pairs[index];
+/* Events that were taken already may still mean it, so it is freed later. */
+static void end_pair(struct relay *relay, struct pair *pair) {
   (void)close(pair->client);
   if (pair->server >= 0) (void)close(pair->server);
   while (pair->pending != NULL) forget(pair, &pair->pending);
@@ -359,33 +488,64 @@ static void end_pair(struct relay *relay, unsigned index) {
   empty(&pair->to_server);
   empty(&pair->from_server);
   empty(&pair->to_client);
-  free(pair);
-  relay->pairs[index] = relay->pairs[--relay->count];
+  if (pair->is_waiting) relay->waiting--;
+  struct pair *last = relay->pairs[--relay->count];
+  relay->pairs[pair->index] = last;
+  last->index = pair->index;
+  pair->is_over = true;
+  pair->next_over = relay->over;
+  relay->over = pair;
 }
 
-static void begin_pair(struct relay *relay) {
-  const int client = accept4(relay->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (client < 0) return;
-  struct pair *pair = relay->count < PAIRS_MAX ? calloc(1, sizeof *pair) : NULL;
-  if (pair == NULL) {
-    (void)close(client);
-    return;
+static void free_over(struct relay *relay) {
+  while (relay->over != NULL) {
+    struct pair *pair = relay->over;
+    relay->over = pair->next_over;
+    free(pair);
   }
-  pair->client = client;
-  pair->server = -1;
-  relay->pairs[relay->count++] = pair;
-  /* Nothing has to be sent yet, so this cannot fail for want of memory. */
-  (void)find_server(relay, pair);
 }
 
-/* False where the pair has ended. */
-static bool serve_pair(const struct relay *relay, struct pair *pair, short client, short server) {
-  const short failed = POLLERR | POLLHUP | POLLNVAL;
-  if ((client & (POLLIN | failed)) != 0) {
+/* Whether something is to be done for a pair without anybody saying so. */
+static bool is_waiting(const struct pair *pair) {
+  if (pair->server < 0) return true;
+  for (const struct pending *request = pair->pending; request != NULL; request = request->next) {
+    if (request->held_ms != 0) return true;
+  }
+  return false;
+}
+
+static uint32_t interest(const struct buffer *in_the_way, const struct buffer *queue) {
+  return (length_of(in_the_way) < QUEUE_BYTES_MAX ? (uint32_t)EPOLLIN : 0) |
+         (length_of(queue) > 0 ? (uint32_t)EPOLLOUT : 0);
+}
+
+/* Has the kernel tell what the pair waits for now. */
+static bool take_note(struct relay *relay, struct pair *pair) {
+  const uint32_t client = interest(&pair->to_server, &pair->to_client);
+  if (client != pair->client_interest &&
+      !watch(relay, EPOLL_CTL_MOD, pair->client, client, event_of(pair, 0))) {
+    return false;
+  }
+  pair->client_interest = client;
+  const uint32_t server = interest(&pair->to_client, &pair->to_server);
+  if (pair->server >= 0 && server != pair->server_interest &&
+      !watch(relay, EPOLL_CTL_MOD, pair->server, server, event_of(pair, SERVER_SIDE))) {
+    return false;
+  }
+  pair->server_interest = server;
+  const bool waits = is_waiting(pair);
+  if (waits != pair->is_waiting) relay->waiting += waits ? 1u : -1u;
+  pair->is_waiting = waits;
+  return true;
+}
+
+static bool exchange(struct relay *relay, struct pair *pair, uint32_t client, uint32_t server) {
+  const uint32_t readable = EPOLLIN | EPOLLERR | EPOLLHUP;
+  if ((client & readable) != 0) {
     if (!receive(pair->client, &pair->from_client) || !on_client_frames(pair)) return false;
     if (length_of(&pair->from_client) == 0) empty(&pair->from_client);
   }
-  if (pair->server >= 0 && (server & (POLLIN | failed)) != 0) {
+  if (pair->server >= 0 && (server & readable) != 0) {
     const bool there = receive(pair->server, &pair->from_server);
     if (there && !on_server_frames(pair)) return false;
     if (!there && !lose_server(pair)) return false;
@@ -400,18 +560,31 @@ static bool serve_pair(const struct relay *relay, struct pair *pair, short clien
   return length_of(&pair->to_client) == 0 || deliver(pair->client, &pair->to_client);
 }
 
-/* Whether something is to be done for a pair without anybody saying so. */
-static bool is_waiting(const struct pair *pair) {
-  if (pair->server < 0) return true;
-  for (const struct pending *request = pair->pending; request != NULL; request = request->next) {
-    if (request->held_ms != 0) return true;
-  }
-  return false;
+/* Does for a pair what can be done now; it ends where nothing can be done for it any more. */
+static void serve_pair(struct relay *relay, struct pair *pair, uint32_t client, uint32_t server) {
+  if (pair->is_over) return;
+  if (!exchange(relay, pair, client, server) || !take_note(relay, pair)) end_pair(relay, pair);
 }
 
-static short interest(const struct buffer *in_the_way, const struct buffer *queue) {
-  return (short)((length_of(in_the_way) < QUEUE_BYTES_MAX ? POLLIN : 0) |
-                 (length_of(queue) > 0 ? POLLOUT : 0));
+static void begin_pair(struct relay *relay) {
+  const int client = accept4(relay->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (client < 0) {
+    /* Out of descriptors or memory: whoever waits is taken when there are some again. */
+    relay->is_full = errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+    return;
+  }
+  struct pair *pair = relay->count < PAIRS_MAX ? calloc(1, sizeof *pair) : NULL;
+  if (pair == NULL || !watch(relay, EPOLL_CTL_ADD, client, EPOLLIN, event_of(pair, 0))) {
+    (void)close(client);
+    free(pair);
+    return;
+  }
+  pair->client = client;
+  pair->client_interest = EPOLLIN;
+  pair->server = -1;
+  pair->index = relay->count;
+  relay->pairs[relay->count++] = pair;
+  serve_pair(relay, pair, 0, 0);
 }
 
 /* Calls that are under way are answered when the sandboxer has taken note of the end. */
@@ -420,12 +593,19 @@ static void begin_end(struct relay *relay) {
   (void)close(relay->until);
   (void)close(relay->listener);
   relay->until = relay->listener = -1;
-  relay->ended_ms = now_ms();
+  relay->ended_ms = relay->asked_ms = now_ms();
 }
 
-static bool is_over(const struct relay *relay) {
+static bool is_over(struct relay *relay) {
   if (relay->until >= 0) return false;
-  return relay->count == 0 || now_ms() - relay->ended_ms > AFTERWARDS_MS;
+  const int64_t now = now_ms();
+  for (unsigned i = 0; i < relay->count; i++) {
+    const struct pair *pair = relay->pairs[i];
+    if (pair->pending != NULL || length_of(&pair->to_client) > 0) relay->asked_ms = now;
+  }
+  /* Some clients never go: those of containers that containerd has lost sight of. */
+  return relay->count == 0 || now - relay->asked_ms > AFTERTHOUGHT_MS ||
+         now - relay->ended_ms > AFTERWARDS_MS;
 }
 
 /* Nobody is connected: it looks now and then whether a sandboxer is still there. */
@@ -445,57 +625,71 @@ static void look_for_use(struct relay *relay, int64_t now) {
 }
 
 /* How long to wait for something to happen. */
-static int wait_ms(const struct relay *relay, bool is_looking) {
-  if (is_looking) return CONNECT_INTERVAL_MS;
+static int wait_ms(const struct relay *relay) {
+  if (relay->waiting > 0 || relay->until < 0 || relay->is_full) return CONNECT_INTERVAL_MS;
   return relay->idle_ms > 0 && relay->count == 0 ? LOOK_MS : -1;
 }
 
+/* Looks after the pairs that wait, now and then. */
+static void look_after(struct relay *relay, int64_t now) {
+  if (relay->waiting == 0 || now - relay->scanned_ms < CONNECT_INTERVAL_MS) return;
+  relay->scanned_ms = now;
+  relay->missed_ms = 0;
+  /* From the last to the first: the one that takes the place of an ended one was served. */
+  for (unsigned i = relay->count; i-- > 0;) {
+    if (relay->pairs[i]->is_waiting) serve_pair(relay, relay->pairs[i], 0, 0);
+  }
+}
+
+/* Events that are no pair's. */
+enum { LISTENER = 2, UNTIL = 4 };
+
+static void on_event(struct relay *relay, const struct epoll_event *event) {
+  if (event->data.u64 == LISTENER) {
+    if (relay->listener >= 0) begin_pair(relay);
+  } else if (event->data.u64 == UNTIL) {
+    if (relay->until >= 0) begin_end(relay);
+  } else {
+    const bool is_server = (event->data.u64 & SERVER_SIDE) != 0;
+    struct pair *pair = (struct pair *)(uintptr_t)(event->data.u64 & ~(uint64_t)SERVER_SIDE);
+    serve_pair(relay, pair, is_server ? 0 : event->events, is_server ? event->events : 0);
+  }
+}
+
 _Noreturn static void run(struct relay *relay) {
-  static struct pollfd polled[2 + 2 * PAIRS_MAX];
+  static struct epoll_event events[EVENTS_MAX];
+  relay->events = epoll_create1(EPOLL_CLOEXEC);
+  if (relay->events < 0 || !watch(relay, EPOLL_CTL_ADD, relay->listener, EPOLLIN, LISTENER) ||
+      !watch(relay, EPOLL_CTL_ADD, relay->until, EPOLLIN, UNTIL)) {
+    _exit(1);
+  }
+  bool was_full = false;
   for (;;) {
-    bool is_looking = relay->until < 0;
-    polled[0] = (struct pollfd){.fd = relay->listener, .events = POLLIN};
-    polled[1] = (struct pollfd){.fd = relay->until, .events = POLLIN};
-    const unsigned count = relay->count;
-    for (unsigned i = 0; i < count; i++) {
-      const struct pair *pair = relay->pairs[i];
-      is_looking = is_looking || is_waiting(pair);
-      polled[2 + 2 * i] = (struct pollfd){
-          .fd = pair->client, .events = interest(&pair->to_server, &pair->to_client)};
-      polled[3 + 2 * i] = (struct pollfd){
-          .fd = pair->server, .events = interest(&pair->to_client, &pair->to_server)};
+    if (relay->until >= 0 && relay->is_full != was_full) {
+      const uint32_t interest_now = relay->is_full ? 0 : EPOLLIN;
+      (void)watch(relay, EPOLL_CTL_MOD, relay->listener, interest_now, LISTENER);
+      was_full = relay->is_full;
     }
-    const int ready = poll(polled, 2 + 2 * count, wait_ms(relay, is_looking));
+    const int ready = epoll_wait(relay->events, events, EVENTS_MAX, wait_ms(relay));
     if (ready < 0 && errno != EINTR) _exit(1);
-    if (ready < 0) continue;
-    /* From the last to the first: the one that takes the place of an ended one was served. */
-    for (unsigned i = count; i-- > 0;) {
-      const short client = polled[2 + 2 * i].revents;
-      const short server = polled[3 + 2 * i].revents;
-      if (!serve_pair(relay, relay->pairs[i], client, server)) end_pair(relay, i);
-    }
-    if ((polled[0].revents & POLLIN) != 0) begin_pair(relay);
-    if (polled[1].revents != 0) begin_end(relay);
-    if (relay->until >= 0 && relay->idle_ms > 0) look_for_use(relay, now_ms());
+    relay->is_full = false;
+    for (int i = 0; i < ready; i++) on_event(relay, &events[i]);
+    const int64_t now = now_ms();
+    look_after(relay, now);
+    free_over(relay);
+    if (relay->until >= 0 && relay->idle_ms > 0) look_for_use(relay, now);
     if (is_over(relay)) _exit(0);
   }
 }
 
-/* It reads and writes sockets, and has no use for any right. */
-static bool give_up_rights(void) {
-  for (int capability = 0; capability <= 63; capability++) {
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL) return false;
-  }
-  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  const struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
-  return syscall(SYS_capset, &header, none) == 0 &&
-         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
-}
-
-static bool close_standard_streams(void) {
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  return null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
-         dup2(null, STDERR_FILENO) >= 0;
+/* Two descriptors for each connection, as far as the limit lets us. */
+static void raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = 2 * PAIRS_MAX + 64;
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 void relay_run(const struct relay_options *options) {
@@ -508,6 +702,8 @@ void relay_run(const struct relay_options *options) {
   relay.on_end = options->on_end;
   relay.idle_since_ms = relay.looked_ms = now_ms();
   (void)prctl(PR_SET_NAME, "quasaur-relay", 0, 0, 0);
+  raise_descriptor_limit();
+  spare_from_oom();
   if (!close_standard_streams() || !give_up_rights()) _exit(1);
   run(&relay);
 }

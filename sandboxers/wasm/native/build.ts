@@ -69,7 +69,9 @@ const LAUNCHER_SOURCES = [
   "launcher_compile.c",
   "launcher_confine.c",
   "launcher_pod.c",
+  "../../host/native/no_rights.c",
   "../../host/native/relay.c",
+  "../../host/native/stand_in.c",
 ];
 
 /** What is built, and where. */
@@ -128,7 +130,7 @@ export async function buildLauncher(options: NativeBuild): Promise<string> {
     "-pie",
     "-Wl,-z,relro,-z,now,-z,noexecstack",
     ...LAUNCHER_SOURCES.map((file) => `${SOURCE_DIR}${file}`),
-    ...compilerFlags(await denoCommand(pod)),
+    ...compilerFlags(await denoCommand(pod), pod.home),
   ]);
   return program;
 }

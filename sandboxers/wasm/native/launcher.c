@@ -1,10 +1,14 @@
 /* The launcher's main(): see launcher.h for what this is and who calls it. */
 #include "launcher.h"
+#include "../../host/native/stand_in.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+static int stand_in(int argc, char **argv);
 
 static const struct {
   const char *name;
@@ -12,6 +16,7 @@ static const struct {
 } SUBCOMMANDS[] = {
     {"compile", launcher_compile},
     {"pod", launcher_pod},
+    {"stand-in", stand_in},
 };
 
 void launcher_say(const char *format, ...) {
@@ -28,6 +33,13 @@ void launcher_say(const char *format, ...) {
   strcat(line, "\n");
   const ssize_t written = write(STDERR_FILENO, line, strlen(line));
   (void)written; /* nobody is left to tell */
+}
+
+static int stand_in(int argc, char **argv) {
+  const char *problem = stand_in_run(argc, argv);
+  if (problem == NULL) return LAUNCHER_OK;
+  launcher_say("cannot stand in: %s: %s", problem, strerror(errno));
+  return LAUNCHER_CANNOT;
 }
 
 int main(int argc, char **argv) {

@@ -59,9 +59,16 @@
 /* A node that runs out of memory loses a pod before it loses the sandboxer. */
 #define OOM_SCORE "500"
 
-static char *const COMMAND[] = {QUASAUR_POD_COMMAND, NULL};
-static char *const ENVIRONMENT[] = {QUASAUR_POD_ENVIRONMENT, NULL};
-static const char *const FILES[] = {QUASAUR_POD_FILES, NULL};
+static char *COMMAND[] = {QUASAUR_POD_COMMAND, NULL};
+static char *ENVIRONMENT[] = {QUASAUR_POD_ENVIRONMENT, NULL};
+static char *FILES[] = {QUASAUR_POD_FILES, NULL};
+
+/*
+ * Stands in these lists for the directory above the launcher's: what lies together can be moved
+ * together, and whoever may write there could put another launcher there as well.
+ */
+#define HERE "@HERE@"
+#define HERE_BYTES_MAX 16384
 
 /* Where the C library and the engine are found, on any Debian. Those that are missing are skipped. */
 static const char *const LIBRARIES[] = {
@@ -94,6 +101,49 @@ struct pod {
 static int fail(const char *what, const char *which) {
   launcher_say("cannot start the pod: %s \"%.200s\": %s", what, which, strerror(errno));
   return LAUNCHER_CANNOT;
+}
+
+/* The directory above the launcher's, as the kernel knows it; without it where there is none. */
+static bool find_here(char *here, size_t size) {
+  const ssize_t length = readlink("/proc/self/exe", here, size - 1);
+  if (length <= 0) return false;
+  here[length] = '\0';
+  for (int i = 0; i < 2; i++) {
+    char *slash = strrchr(here, '/');
+    if (slash == NULL) return false;
+    *slash = '\0';
+  }
+  return true;
+}
+
+/* Puts the directory into the texts of a list that name it; they stay in the buffer. */
+static bool put_here(char **list, const char *here, char **buffer, const char *end) {
+  for (; *list != NULL; list++) {
+    const char *name = strstr(*list, HERE);
+    if (name == NULL) continue;
+    const size_t room = (size_t)(end - *buffer);
+    const int length = snprintf(*buffer, room, "%.*s%s%s", (int)(name - *list), *list, here,
+                                name + sizeof HERE - 1);
+    if (length < 0 || (size_t)length >= room) return false;
+    *list = *buffer;
+    *buffer += length + 1;
+  }
+  return true;
+}
+
+/* Where the program is, for one that lies beside the launcher. */
+static int find_program(void) {
+  static char texts[HERE_BYTES_MAX];
+  char here[PATH_BYTES_MAX];
+  char *at = texts;
+  const char *end = texts + sizeof texts;
+  if (!find_here(here, sizeof here)) return fail("cannot read", "/proc/self/exe");
+  if (put_here(COMMAND, here, &at, end) && put_here(ENVIRONMENT, here, &at, end) &&
+      put_here(FILES, here, &at, end)) {
+    return LAUNCHER_OK;
+  }
+  errno = ENAMETOOLONG;
+  return fail("cannot name", here);
 }
 
 /* Adds to a list that ends with NULL. */
@@ -448,6 +498,7 @@ int launcher_pod(int argc, char **argv) {
   struct pod pod = {0};
   int status = parse(&pod, argc, argv);
   if (status != LAUNCHER_OK) return status;
+  if ((status = find_program()) != LAUNCHER_OK) return status;
   /* What was inherited by mistake is closed first, and 3 kept free for the socket. */
   if (close_range(STDERR_FILENO + 1, ~0u, 0) != 0) return fail("cannot close", "descriptors");
   const int fd = open(pod.directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -34,7 +34,9 @@ async function probe(
     "launcher_compile",
     "launcher_confine",
     "launcher_pod",
+    "../../host/native/no_rights",
     "../../host/native/relay",
+    "../../host/native/stand_in",
   ];
   await run("cc", [
     ...["-o", launcher],

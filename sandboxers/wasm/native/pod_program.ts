@@ -27,6 +27,13 @@ export interface DenoProgram {
   readonly modules: readonly string[];
   /** Deno's cache, an absolute path; the program only reads it. */
   readonly cache: string;
+  /** The deno that runs it, an absolute path; the one that runs this, where it is missing. */
+  readonly deno?: string;
+  /**
+   * The directory that holds all of this, and the launcher in a directory of its own: it may be moved
+   * as a whole. What is named above stays where it is, where this is missing.
+   */
+  readonly home?: string;
 }
 
 /** Where the sources of this project are. */
@@ -61,8 +68,8 @@ export function sourceProgram(outDir: string): DenoProgram {
  * @param program What it is made of.
  */
 export async function denoCommand(program: DenoProgram): Promise<PodProgram> {
-  const deno = await Deno.realPath(Deno.execPath());
   const { main, config, modules, cache } = program;
+  const deno = program.deno ?? await Deno.realPath(Deno.execPath());
   return {
     command: [
       ...[deno, "run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-lock"],
@@ -90,13 +97,23 @@ export async function fillCache({ main, config, cache }: DenoProgram): Promise<v
   if (!success) throw new Error(`cannot cache ${main}: ${new TextDecoder().decode(stderr)}`);
 }
 
+/** What the launcher replaces by the directory above its own: see launcher_pod.c. */
+const HERE = "@HERE@";
+
 /**
  * Flags for the C compiler that name a program to launcher_pod.c.
  *
  * @param program Absolute paths, and arguments without control characters.
+ * @param home See {@link DenoProgram.home}.
  */
-export function compilerFlags({ command, environment, files }: PodProgram): string[] {
-  const list = (texts: readonly string[]) => texts.map((text) => JSON.stringify(text)).join(",");
+export function compilerFlags(
+  { command, environment, files }: PodProgram,
+  home?: string,
+): string[] {
+  const movable = (text: string) =>
+    home === undefined ? text : text.replaceAll(`${home}/`, `${HERE}/`);
+  const list = (texts: readonly string[]) =>
+    texts.map((text) => JSON.stringify(movable(text))).join(",");
   return [
     `-DQUASAUR_POD_COMMAND=${list(command)}`,
     `-DQUASAUR_POD_ENVIRONMENT=${list(environment)}`,

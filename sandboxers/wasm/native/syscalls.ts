@@ -22,6 +22,7 @@ export type SyscallName =
   | "ioctl"
   | "madvise"
   | "mkdirat"
+  | "mknodat"
   | "memfdCreate"
   | "mount"
   | "mountSetattr"
@@ -68,6 +69,7 @@ const X86_64: Readonly<Record<SyscallName, bigint>> = {
   umount2: 166n,
   getdents64: 217n,
   mkdirat: 258n,
+  mknodat: 259n,
   unlinkat: 263n,
   ppoll: 271n,
   unshare: 272n,
@@ -88,6 +90,7 @@ const X86_64: Readonly<Record<SyscallName, bigint>> = {
 const AARCH64: Readonly<Record<SyscallName, bigint>> = {
   fcntl: 25n,
   ioctl: 29n,
+  mknodat: 33n,
   mkdirat: 34n,
   unlinkat: 35n,
   umount2: 39n,

@@ -60,9 +60,11 @@ const STATX_ATTR_MOUNT_ROOT = 0x2000n;
 const MFD_CLOEXEC = 1n;
 /** STATX_TYPE and STATX_SIZE. */
 const STATX_WANTED = 0x201n;
+const STATX_MTIME = 0x40n;
 /** STATX_INO, STATX_SIZE, STATX_MTIME, STATX_CTIME and STATX_MNT_ID. */
 const STATX_IDENTITY = 0x13c0n;
 const S_IFMT = 0o170000;
+const S_IFIFO = 0o010000;
 const RLIMIT_NOFILE = 7n;
 /** linux/capability.h: 64 capabilities in two structures. */
 const CAPABILITY_VERSION_3 = 0x20080522;
@@ -155,6 +157,19 @@ export class System {
     return Number(
       this.#c.ibiiii(SYSCALL.mkdirat, BigInt(directory), cString(name), BigInt(mode), 0n, 0n, 0n),
     );
+  }
+
+  /**
+   * Makes a FIFO by mknodat(2).
+   *
+   * @param path Of the host, absolute; nothing is there yet.
+   * @param mode Permissions; the umask takes away from them.
+   * @returns 0, or a negative error number.
+   */
+  makeFifo(path: string, mode: number): number {
+    const [directory, kind] = [BigInt(AT_FDCWD), BigInt(S_IFIFO | mode)];
+    // SAFETY: path is NUL-terminated and only read during the call.
+    return Number(this.#c.ibiiii(SYSCALL.mknodat, directory, cString(path), kind, 0n, 0n, 0n));
   }
 
   /**
@@ -294,6 +309,29 @@ export class System {
       changedAtMs: Number(changedS) * 1_000 + changedNs / 1e6,
       mountId: view.getBigUint64(144, true),
     };
+  }
+
+  /**
+   * When a file was changed last.
+   *
+   * @param path Its path; a symbolic link is followed.
+   * @returns In milliseconds since 1970; undefined where there is no such file.
+   */
+  modifiedAtMs(path: string): number | undefined {
+    const bytes = new Uint8Array(256);
+    // SAFETY: struct statx is 256 bytes; the path is a C string.
+    const result = this.#c.ibiibi(
+      SYSCALL.statx,
+      BigInt(AT_FDCWD),
+      cString(path),
+      0n,
+      STATX_MTIME,
+      bytes,
+      0n,
+    );
+    if (result < 0n) return undefined;
+    const view = new DataView(bytes.buffer);
+    return Number(view.getBigInt64(112, true)) * 1_000 + view.getUint32(120, true) / 1e6;
   }
 
   /**
