@@ -35,6 +35,14 @@ export interface Log {
   child(fields: LogFields): Log;
 }
 
+/** A log whose level can be changed while it is used: the logs made of it with `child` follow. */
+export interface RootLog extends Log {
+  /** Records below it are dropped from now on. */
+  level: LogLevel;
+  /** Asked for each record that is written: fields that belong to what runs now, such as its trace. */
+  context: (() => LogFields | undefined) | undefined;
+}
+
 /** Options of {@link createLog}. */
 export interface LogOptions {
   /** Records below this level are dropped. Default `info`. */
@@ -57,33 +65,73 @@ export const noLog: Log = {
   child: () => noLog,
 };
 
+/** What a root log and all of its children share. */
+interface Shared {
+  level: LogLevel;
+  context: RootLog["context"];
+  readonly write: (level: LogLevel, message: string, fields: LogFields) => void;
+}
+
 /**
  * Makes a log.
  *
  * @param options Level, format and destination.
  */
-export function createLog(options: LogOptions = {}): Log {
+export function createLog(options: LogOptions = {}): RootLog {
   const { level = "info", format = "text", write = writeToStderr, now = Date.now } = options;
-  const threshold = LOG_LEVELS.indexOf(level);
   const line = format === "json" ? jsonLine : textLine;
-  const make = (base: LogFields): Log => {
-    const at = (recordLevel: LogLevel) => {
-      if (LOG_LEVELS.indexOf(recordLevel) < threshold) return () => undefined;
-      return (message: string, fields?: LogFields) => {
-        const time = new Date(now()).toISOString();
-        write(line(time, recordLevel, message, plainFields({ ...base, ...fields })) + "\n");
-      };
-    };
-    return {
-      trace: at("trace"),
-      debug: at("debug"),
-      info: at("info"),
-      warn: at("warn"),
-      error: at("error"),
-      child: (fields) => make({ ...base, ...fields }),
+  const shared: Shared = {
+    level,
+    context: undefined,
+    write(recordLevel, message, fields) {
+      const time = new Date(now()).toISOString();
+      const all = plainFields({ ...shared.context?.(), ...fields });
+      write(line(time, recordLevel, message, all) + "\n");
+    },
+  };
+  return {
+    ...logOf(shared, {}),
+    get level() {
+      return shared.level;
+    },
+    set level(changed) {
+      shared.level = changed;
+    },
+    get context() {
+      return shared.context;
+    },
+    set context(changed) {
+      shared.context = changed;
+    },
+  };
+}
+
+/**
+ * Whether a word names a level.
+ *
+ * @param text Such as `debug`.
+ */
+export function isLogLevel(text: string): text is LogLevel {
+  return LOG_LEVELS.some((level) => level === text);
+}
+
+/** A log on what is shared, with its own fields on every record. */
+function logOf(shared: Shared, base: LogFields): Log {
+  const at = (level: LogLevel) => {
+    const rank = LOG_LEVELS.indexOf(level);
+    return (message: string, fields?: LogFields) => {
+      if (rank < LOG_LEVELS.indexOf(shared.level)) return;
+      shared.write(level, message, { ...base, ...fields });
     };
   };
-  return make({});
+  return {
+    trace: at("trace"),
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    child: (fields) => logOf(shared, { ...base, ...fields }),
+  };
 }
 
 /** A field as it is written: nothing nested but plain JSON. */
@@ -93,7 +141,14 @@ type Plain = string | number | boolean | null;
 const VALUE_LENGTH_MAX = 4096;
 
 /** Names of fields whose values stay here. */
-const SECRET = /secret|token|passw|credential|authorization|cookie|api_?key|private_?key|^env$/i;
+const SECRET =
+  /secret|token|passw|credential|authorization|cookie|bearer|(api|access|private)[_.-]?key|^env$/i;
+
+/** Secrets that are told by what is around them: of a header, of an address. */
+const SECRET_PARTS: readonly (readonly [RegExp, string])[] = [
+  [/\b(bearer|basic)\s+[\w.~+/=-]{8,}/gi, "$1 [redacted]"],
+  [/(:\/\/[^/\s:@]*):[^/\s@]+@/g, "$1:[redacted]@"],
+];
 
 function plainFields(fields: LogFields): [string, Plain][] {
   const plain: [string, Plain][] = [];
@@ -121,7 +176,8 @@ function hideSecrets(key: string, value: unknown): unknown {
   return typeof value === "bigint" ? value.toString() : value;
 }
 
-function shorten(text: string): string {
+function shorten(whole: string): string {
+  const text = SECRET_PARTS.reduce((from, [part, to]) => from.replaceAll(part, to), whole);
   if (text.length <= VALUE_LENGTH_MAX) return text;
   return `${text.slice(0, VALUE_LENGTH_MAX)}... (${text.length} characters)`;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "./lifecycle/errors.ts";
-import { createLog, type Log, type LogOptions, noLog } from "./log.ts";
+import { createLog, isLogLevel, type Log, type LogOptions, noLog } from "./log.ts";
 
 /** What a log writes at a time that stands still. */
 function written(options: LogOptions, write: (log: Log) => void): string[] {
@@ -67,6 +67,16 @@ Deno.test("values with secret names stay inside, at any depth", () => {
   }
 });
 
+Deno.test("secrets in headers and addresses stay inside, and what is around them does not", () => {
+  const [line = ""] = written({}, (log) => {
+    const error = new Error("GET https://me:hunter2@example.com/v2/ with Bearer hunter2.hunter2");
+    log.warn("x", { error, plain: "the basic idea: https://example.com:443/a@b" });
+  });
+  assert.ok(!line.includes("hunter2"), line);
+  assert.match(line, /https:\/\/me:\[redacted\]@example\.com\/v2\/ with Bearer \[redacted\]/);
+  assert.match(line, /the basic idea: https:\/\/example\.com:443\/a@b/);
+});
+
 Deno.test("a planned error is told by its code, a foreign one with its stack, both with causes", () => {
   const foreign = new TypeError("x is not a function");
   const [planned = "", other = ""] = written({}, (log) => {
@@ -94,6 +104,45 @@ Deno.test("what cannot be written does not stop the rest", () => {
   assert.match(line, /big=7/);
   assert.match(line, /9999 characters/);
   assert.ok(line.length < 6000);
+});
+
+Deno.test("a level that changes counts for children too, those made before and after", () => {
+  const lines: string[] = [];
+  const root = createLog({ write: (line) => lines.push(line), now: () => 0 });
+  const before = root.child({ pod: 1 });
+  before.debug("not yet");
+  root.level = "debug";
+  assert.equal(root.level, "debug");
+  before.debug("now");
+  root.child({ pod: 2 }).debug("and now");
+  root.level = "error";
+  before.warn("no more");
+  assert.deepEqual(lines.map((line) => line.slice(25).trim()), [
+    "DEBUG now pod=1",
+    "DEBUG and now pod=2",
+  ]);
+});
+
+Deno.test("what runs now adds its fields to records that are written, and to no others", () => {
+  const lines: string[] = [];
+  const root = createLog({ write: (line) => lines.push(line), now: () => 0 });
+  let asked = 0;
+  root.context = () => ({ trace: `t${++asked}`, pod: 9 });
+  const child = root.child({ pod: 1 });
+  child.debug("dropped");
+  child.info("x");
+  root.context = undefined;
+  child.info("y");
+  assert.deepEqual(lines.map((line) => line.slice(25).trim()), [
+    "INFO  x trace=t1 pod=1",
+    "INFO  y pod=1",
+  ]);
+  assert.equal(asked, 1);
+});
+
+Deno.test("names of levels are known", () => {
+  assert.ok(isLogLevel("trace"));
+  assert.ok(!isLogLevel("loud"));
 });
 
 Deno.test("noLog takes everything", () => {

@@ -10,9 +10,14 @@
 import { chmod } from "node:fs/promises";
 import * as net from "node:net";
 import type { LifecycleLog } from "../../sandboxers/lifecycle/core.ts";
-import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
+import { RESTARTING, SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { Connection, type ConnectionLimits } from "./connection.ts";
-import { type ServiceDescription, type ServiceHandlers, ServiceTable } from "./services.ts";
+import {
+  type Around,
+  type ServiceDescription,
+  type ServiceHandlers,
+  ServiceTable,
+} from "./services.ts";
 import { claimSocketPath } from "./unix_socket.ts";
 
 /** What a server and each of its connections may use. */
@@ -81,11 +86,16 @@ export class TtrpcServer implements AsyncDisposable {
    *
    * @param service Its generated description.
    * @param handlers One handler per method.
+   * @param around Stands around each of them; missing for nobody.
    * @returns The server.
    * @throws SandboxError `AlreadyExists` when it is served already.
    */
-  add<S extends ServiceDescription>(service: S, handlers: ServiceHandlers<S>): this {
-    this.#services.add(service, handlers);
+  add<S extends ServiceDescription>(
+    service: S,
+    handlers: ServiceHandlers<S>,
+    around?: Around,
+  ): this {
+    this.#services.add(service, handlers, around);
     return this;
   }
 
@@ -153,13 +163,21 @@ export class TtrpcServer implements AsyncDisposable {
   }
 
   async #stop(graceMs: number): Promise<void> {
-    const reason = new SandboxError("Unavailable", "the server is stopping");
+    const reason = new SandboxError(
+      "Unavailable",
+      "cannot finish the call: the server is stopping",
+    );
+    // What was not begun can be asked of the next process.
+    const refusal = new SandboxError(
+      "Unavailable",
+      `cannot take the call: the server ${RESTARTING}`,
+    );
     const listener = this.#listener;
     // Closing removes the socket file at once, before the next server can have put its own there.
     const closed = listener === undefined
       ? Promise.resolve()
       : new Promise<void>((resolve) => void listener.close(() => resolve()));
-    for (const connection of this.#connections) connection.refuse(reason);
+    for (const connection of this.#connections) connection.refuse(refusal);
     const idle = [...this.#connections].map((connection) => connection.idle());
     await within(Promise.all(idle), graceMs);
     for (const connection of this.#connections) connection.end(reason);

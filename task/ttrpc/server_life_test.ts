@@ -55,7 +55,7 @@ Deno.test("closing with grace lets calls end and refuses new ones", async () => 
   const call = client.call(forward, {});
   await called.promise;
   const closing = world.server.close(60_000);
-  await rejectsWith(client.call(forward, {}), "Unavailable", /the server is stopping/);
+  await rejectsWith(client.call(forward, {}), "Unavailable", /the server is restarting/);
   gate.resolve();
   await call;
   await closing;

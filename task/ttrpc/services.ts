@@ -44,6 +44,11 @@ export type ServiceHandlers<S extends ServiceDescription> = {
 /** A method that can be called with bytes: decodes, handles, encodes. */
 export type BoundMethod = (payload: Uint8Array, call: Call) => Eventually<Uint8Array>;
 
+/**
+ * Stands around every handler of a service: it calls `run`, once, and gives back what that gives.
+ */
+export type Around = <T>(request: Message, call: Call, run: () => Eventually<T>) => Eventually<T>;
+
 /** Any handler, once its types have served their purpose. */
 type ErasedHandler = (request: Message, call: Call) => Eventually<Message>;
 
@@ -57,9 +62,14 @@ export class ServiceTable {
    *
    * @param service The generated description.
    * @param handlers One per method.
+   * @param around Stands around each of them.
    * @throws SandboxError `AlreadyExists` when a service of that name is there.
    */
-  add<S extends ServiceDescription>(service: S, handlers: ServiceHandlers<S>): void {
+  add<S extends ServiceDescription>(
+    service: S,
+    handlers: ServiceHandlers<S>,
+    around?: Around,
+  ): void {
     const { typeName } = service;
     if (this.#services.has(typeName)) {
       throw new SandboxError(
@@ -71,7 +81,10 @@ export class ServiceTable {
     for (const method of service.methods) {
       const handler: unknown = Reflect.get(handlers, method.localName);
       if (!isHandler(handler)) continue;
-      this.#methods.set(`${typeName}/${method.name}`, bind(method, handler));
+      const observed: ErasedHandler = around === undefined
+        ? handler
+        : (request, call) => around(request, call, () => handler(request, call));
+      this.#methods.set(`${typeName}/${method.name}`, bind(method, observed));
     }
   }
 
