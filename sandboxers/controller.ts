@@ -29,6 +29,7 @@ import type { Sandboxer } from "./lifecycle/sandboxer.ts";
 import type { ResourceSpec } from "./lifecycle/spec.ts";
 import type { SandboxView } from "./lifecycle/view.ts";
 import type { Log } from "./log.ts";
+import type { RpcObserver } from "./telemetry/rpc_call.ts";
 
 /** What the Sandbox API is served from. */
 export interface ControllerOptions {
@@ -38,6 +39,8 @@ export interface ControllerOptions {
   readonly taskAddress: string;
   /** Gets every call. */
   readonly log: Log;
+  /** Hears of every call; nobody unless given. */
+  readonly observer?: RpcObserver | undefined;
 }
 
 /** The Task API's version that containerd is told; with a lower one it would run a shim binary. */
@@ -56,6 +59,7 @@ export function controllerImplementation(
   return unaryImplementation(Controller, new ControllerHandlers(options), {
     calls,
     log: options.log,
+    observer: options.observer,
     describe: (request) => "sandboxId" in request ? { sandbox: request.sandboxId } : {},
   });
 }

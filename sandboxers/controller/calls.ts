@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ServerUnaryCall } from "@grpc/grpc-js";
+import type { CancellableCall } from "../../proto/grpc_service.ts";
 import type { SandboxError } from "../lifecycle/errors.ts";
 
 /** The open calls of one server. */
@@ -24,7 +24,7 @@ export class OpenCalls {
    * @returns Its signal, aborted with an `AbortError`, a `TimeoutError` (deadline) or what
    *   {@link abort} was given.
    */
-  open(call: ServerUnaryCall<unknown, unknown>): Disposable & { readonly signal: AbortSignal } {
+  open(call: CancellableCall): Disposable & { readonly signal: AbortSignal } {
     const controller = new AbortController();
     const abort = () => controller.abort(abortReason(call));
     this.#open.add(controller);
@@ -45,7 +45,7 @@ export class OpenCalls {
   }
 }
 
-function abortReason(call: ServerUnaryCall<unknown, unknown>): DOMException {
+function abortReason(call: CancellableCall): DOMException {
   return Date.now() >= Number(call.getDeadline())
     ? new DOMException("deadline exceeded", "TimeoutError")
     : new DOMException("cancelled", "AbortError");

@@ -4,8 +4,9 @@
  * In Deno 2.9.6 a GOAWAY that comes on a connection with some hundred ended requests corrupts the
  * heap of the process ("free(): invalid pointer", or a failed assertion in nghttp2), and containerd
  * sends one whenever it stops. The frame says only that the peer opens no more streams; that the
- * connection ends is told by its end as well. So it can be left out, and the server does not send
- * one either: it ends its connections below HTTP/2.
+ * connection ends is told by its end as well. So it can be left out, and the HTTP/2 server does not
+ * send one either: it ends its connections below HTTP/2. One that leaves while others take its place
+ * has this send the frame for it.
  *
  * @module
  */
@@ -18,6 +19,18 @@ import { Duplex } from "node:stream";
 const PREFACE_BYTES = 24;
 /** Length (24 bits), type, flags, stream. Source: RFC 9113, 4.1. */
 const HEADER_BYTES = 9;
+/** The highest number of a stream (4.1). */
+const STREAM_MAX = 0x7fff_ffff;
+/**
+ * Most bytes that wait for a peer to read them: more than the largest message. Flow control keeps a
+ * peer far below it; one that opens its windows wide and does not read, or asks for no end of answers
+ * to control frames, would grow the process without end.
+ */
+const UNSENT_BYTES_MAX = 20 * 1024 * 1024;
+
+/** Called when what was written has gone. */
+type Written = (error?: Error | null) => void;
+
 /** Source: RFC 9113, 6.8. */
 const GOAWAY = 0x07;
 
@@ -65,10 +78,46 @@ export class GoawayFilter {
   }
 }
 
+/** Follows the frames that the server sends, so that one more can be put between two of them. */
+export class FrameBoundary {
+  /** Bytes of the present frame that have not been sent. */
+  #rest = 0;
+  readonly #header = Buffer.alloc(HEADER_BYTES);
+  #have = 0;
+
+  /** Whether the next byte begins a frame. */
+  get isBetweenFrames(): boolean {
+    return this.#rest === 0 && this.#have === 0;
+  }
+
+  /** Takes note of what is sent. */
+  sent(bytes: Uint8Array): void {
+    let at = 0;
+    while (at < bytes.length) {
+      if (this.#rest > 0) {
+        const length = Math.min(this.#rest, bytes.length - at);
+        this.#rest -= length;
+        at += length;
+        continue;
+      }
+      const length = Math.min(HEADER_BYTES - this.#have, bytes.length - at);
+      this.#header.set(bytes.subarray(at, at + length), this.#have);
+      this.#have += length;
+      at += length;
+      if (this.#have < HEADER_BYTES) return;
+      this.#rest = this.#header.readUIntBE(0, 3);
+      this.#have = 0;
+    }
+  }
+}
+
 /** A socket without the GOAWAY frames of its peer. Ends and breaks with the socket, and it with this. */
 export class Http2Connection extends Duplex {
   readonly #socket: Socket;
   readonly #filter = new GoawayFilter();
+  readonly #boundary = new FrameBoundary();
+  /** A frame that waits for its place between two others. */
+  #farewell: Buffer | undefined;
 
   /**
    * Takes a connection over.
@@ -92,6 +141,50 @@ export class Http2Connection extends Duplex {
     this.#socket.end();
   }
 
+  /**
+   * Sends the client elsewhere with all calls that it has not made yet, on which gRPC clients make them
+   * on a new connection. Those that are open, or on their way, are served here. Source: RFC 9113, 6.8:
+   * a GOAWAY with the highest number of a stream is the first step of a graceful end.
+   */
+  sendElsewhere(): void {
+    const frame = Buffer.alloc(HEADER_BYTES + 8);
+    frame.writeUIntBE(8, 0, 3);
+    frame[3] = GOAWAY;
+    frame.writeUInt32BE(STREAM_MAX, HEADER_BYTES);
+    this.#farewell = frame;
+    this.#sayFarewell();
+  }
+
+  #sayFarewell(): void {
+    if (this.#farewell === undefined || !this.#boundary.isBetweenFrames) return;
+    this.#socket.write(this.#farewell);
+    this.#farewell = undefined;
+  }
+
+  /**
+   * Takes what is to be sent; HTTP/2 does not wait for room. A peer that lets too much wait is cut
+   * off.
+   *
+   * @ignore
+   */
+  override write(chunk: unknown, done?: Written): boolean;
+  /** @ignore */
+  override write(chunk: unknown, encoding: BufferEncoding, done?: Written): boolean;
+  /** @ignore */
+  override write(
+    chunk: unknown,
+    encodingOrDone?: BufferEncoding | Written,
+    done?: Written,
+  ): boolean {
+    const room = typeof encodingOrDone === "string"
+      ? super.write(chunk, encodingOrDone, done)
+      : super.write(chunk, encodingOrDone);
+    if (this.writableLength > UNSENT_BYTES_MAX) {
+      this.destroy(new Error(`more than ${UNSENT_BYTES_MAX} bytes wait for the peer to read`));
+    }
+    return room;
+  }
+
   /** @ignore */
   override _read(): void {
     this.#socket.resume();
@@ -99,7 +192,9 @@ export class Http2Connection extends Duplex {
 
   /** @ignore */
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    this.#boundary.sent(chunk);
     this.#socket.write(chunk, done);
+    this.#sayFarewell();
   }
 
   /** @ignore */

@@ -6,13 +6,19 @@
  */
 
 import net from "node:net";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import {
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { MESSAGE_BYTES_MAX, serviceDefinition } from "../../proto/grpc.ts";
 import { Controller } from "../../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { claimSocketPath } from "../../task/ttrpc/unix_socket.ts";
 import { controllerImplementation, type ControllerOptions } from "../controller.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import { OpenCalls } from "./calls.ts";
+import { checkDirectory, makePrivate } from "./socket_access.ts";
 import { Http2Connection } from "./http2_connection.ts";
 
 /**
@@ -33,10 +39,26 @@ const FLUSH_MS = 50;
 /** The grace of a server that goes out of scope, in milliseconds. */
 const DISPOSE_GRACE_MS = 500;
 
+/** A service that is served on the same socket. */
+export interface ServedService {
+  /** Its methods. */
+  readonly definition: ServiceDefinition;
+  /**
+   * What serves it.
+   *
+   * @param calls Where calls are kept whose end the server waits for when it closes.
+   */
+  implementation(calls: OpenCalls): UntypedServiceImplementation;
+  /** Ends its other calls: the server is about to go and does not wait for them. */
+  endCalls(reason: SandboxError): void;
+}
+
 /** What a {@link ControllerServer} serves, and where. */
 export interface ControllerServerOptions extends ControllerOptions {
   /** Its socket, an absolute path. */
   readonly path: string;
+  /** More services for it; missing for none. */
+  readonly services?: readonly ServedService[];
 }
 
 /** A listening Sandbox API. */
@@ -44,10 +66,13 @@ export class ControllerServer implements AsyncDisposable {
   readonly #listener: net.Server;
   readonly #connections = new Set<Http2Connection>();
   readonly #calls: OpenCalls;
+  readonly #services: readonly ServedService[];
   #closing: Promise<void> | undefined;
+  #unlistened: Promise<void> | undefined;
 
-  private constructor(server: Server, calls: OpenCalls) {
+  private constructor(server: Server, calls: OpenCalls, services: readonly ServedService[]) {
     this.#calls = calls;
+    this.#services = services;
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = net.createServer((socket) => {
       const connection = new Http2Connection(socket);
@@ -64,7 +89,7 @@ export class ControllerServer implements AsyncDisposable {
    * @throws SandboxError `AlreadyExists` when somebody else listens there.
    */
   static async listen(options: ControllerServerOptions): Promise<ControllerServer> {
-    const { path } = options;
+    const { path, services = [], log } = options;
     const calls = new OpenCalls();
     const server = new Server({
       "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
@@ -73,10 +98,14 @@ export class ControllerServer implements AsyncDisposable {
       "grpc.enable_channelz": 0,
     });
     server.addService(serviceDefinition(Controller), controllerImplementation(options, calls));
+    for (const each of services) {
+      server.addService(each.definition, each.implementation(calls));
+    }
     await claimSocketPath(path);
-    const controller = new ControllerServer(server, calls);
+    await checkDirectory(path, log);
+    const controller = new ControllerServer(server, calls, services);
     await listen(controller.#listener, path);
-    await Deno.chmod(path, 0o600);
+    await makePrivate(path);
     return controller;
   }
 
@@ -88,7 +117,8 @@ export class ControllerServer implements AsyncDisposable {
   /**
    * Stops listening and lets open calls end; those that do not are told to give up, which undoes
    * them, and are answered with `Unavailable`: on that, and only on that, containerd asks the next
-   * process instead of taking its sandboxes for dead.
+   * process instead of taking its sandboxes for dead. Calls of other services that only
+   * look on end at once.
    *
    * @param graceMs How long calls may take to end by themselves, in milliseconds, and again as long
    *   to give up.
@@ -98,11 +128,35 @@ export class ControllerServer implements AsyncDisposable {
     return this.#closing;
   }
 
-  async #close(graceMs: number): Promise<void> {
-    // Closing removes the socket file at once, before the next server can have put its own there.
-    const unlistened = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
-    await this.#callsEnded(graceMs);
+  /**
+   * Stops listening and sends callers elsewhere with all calls that they have not made yet; those that
+   * are open go on until {@link close}.
+   *
+   * @param takePlace Has somebody else listen at the socket; says whether somebody does.
+   */
+  async handOver(takePlace: () => Promise<boolean>): Promise<void> {
+    void this.#unlisten();
+    if (!await takePlace()) return;
+    for (const connection of this.#connections) connection.sendElsewhere();
+  }
+
+  /** Makes open calls give up, which undoes them; they are answered with `Unavailable`. */
+  abort(): void {
     this.#calls.abort(new SandboxError("Unavailable", "cannot finish the call: shutting down"));
+  }
+
+  /** Closing removes the socket file at once, before another server can have put its own there. */
+  #unlisten(): Promise<void> {
+    this.#unlistened ??= new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    return this.#unlistened;
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    const unlistened = this.#unlisten();
+    const leaving = new SandboxError("Unavailable", "cannot go on: the sandboxer is shutting down");
+    for (const service of this.#services) service.endCalls(leaving);
+    await this.#callsEnded(graceMs);
+    this.abort();
     await this.#callsEnded(graceMs);
     if (this.#connections.size > 0) await sleep(FLUSH_MS);
     for (const connection of this.#connections) connection.endSocket();

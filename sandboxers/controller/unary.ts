@@ -7,6 +7,7 @@
 
 import {
   create,
+  type DescMethod,
   type DescMethodUnary,
   type DescService,
   isMessage,
@@ -22,6 +23,7 @@ import type {
 } from "@grpc/grpc-js";
 import { SandboxError, STATUS_NUMBER } from "../lifecycle/errors.ts";
 import type { Log, LogFields } from "../log.ts";
+import { type RpcCall, type RpcObserver, shortName } from "../telemetry/rpc_call.ts";
 import type { OpenCalls } from "./calls.ts";
 
 /** What a handler knows of a call besides its request. */
@@ -50,6 +52,8 @@ export interface UnaryOptions {
   readonly log: Log;
   /** What the log says of a request. */
   readonly describe: (request: Message) => LogFields;
+  /** Hears of every call; nobody unless given. */
+  readonly observer?: RpcObserver | undefined;
 }
 
 /**
@@ -76,13 +80,34 @@ export function unaryImplementation<S extends DescService>(
       if (!isMessage(request, method.input)) throw new TypeError(`not a ${method.input.name}`);
       const handle = async (context: Call) =>
         create(method.output, await handler.call(handlers, request, context));
-      run(call, handle, { method: method.name, ...options.describe(request) }, options).then(
+      const answer = () =>
+        run(call, handle, { method: method.name, ...options.describe(request) }, options);
+      const { observer } = options;
+      const answered = observer === undefined
+        ? answer()
+        : observer.rpc(rpcOf(method, request, call.metadata), answer);
+      Promise.resolve(answered).then(
         (response) => respond(null, response),
         (error: SandboxError) => respond(statusOf(error)),
       );
     };
   }
   return implementation;
+}
+
+/** A call as those see it who want to hear of it. */
+function rpcOf(method: DescMethod, request: Message, metadata: Metadata): RpcCall {
+  return {
+    service: shortName(method.parent),
+    method: method.name,
+    sandboxId: textOf(request, "sandboxId"),
+    header: (name) => textOf({ value: metadata.get(name)[0] }, "value"),
+  };
+}
+
+function textOf(from: object, name: string): string | undefined {
+  const value: unknown = Reflect.get(from, name);
+  return typeof value === "string" ? value : undefined;
 }
 
 /** {@link UnaryHandlers} holds the types of handlers; at run time only the kind can be seen. */

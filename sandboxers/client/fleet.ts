@@ -1,0 +1,161 @@
+/**
+ * All sandboxers of this machine at once: lists over all of them, and finds what a person means by a
+ * name or the beginning of an id in whichever of them it is.
+ *
+ * @module
+ */
+
+import type { CallOptions } from "../../proto/grpc.ts";
+import type {
+  Container,
+  InfoResponse,
+  Sandbox,
+} from "../../proto/gen/quasaur/management/v1/management_pb.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
+import { containerOf, findTarget } from "../management/targets.ts";
+import { type FindOptions, findSandboxers } from "./find.ts";
+import { ManagementClient } from "./management_client.ts";
+
+/** A sandbox with the sandboxer that has it. */
+export interface FleetSandbox {
+  /** The sandboxer. */
+  readonly client: ManagementClient;
+  /** The sandbox as it was when it was asked for. */
+  readonly sandbox: Sandbox;
+}
+
+/** What a target means. */
+export interface FleetTarget extends FleetSandbox {
+  /** Set where the target is a container. */
+  readonly container?: Container;
+}
+
+/** What a target means where it must be a container. */
+export interface FleetContainer extends FleetSandbox {
+  /** The container. */
+  readonly container: Container;
+}
+
+/** A sandboxer and what it says of itself. */
+export interface FleetInfo {
+  /** The sandboxer. */
+  readonly client: ManagementClient;
+  /** What it says. */
+  readonly info: InfoResponse;
+}
+
+/** The sandboxers that were found, each with a client. Closes them when disposed of. */
+export class Fleet implements Disposable {
+  /** A client for each sandboxer. */
+  readonly clients: readonly ManagementClient[];
+  /** Why default sockets that are there could not be used. */
+  readonly problems: readonly SandboxError[];
+
+  /**
+   * Takes clients over.
+   *
+   * @param clients One for each sandboxer; they are closed with this.
+   * @param problems See {@link Fleet.problems}.
+   */
+  constructor(clients: readonly ManagementClient[], problems: readonly SandboxError[] = []) {
+    this.clients = clients;
+    this.problems = problems;
+  }
+
+  /**
+   * Finds the sandboxers; may find none.
+   *
+   * @param options Where to look.
+   * @throws {SandboxError} See {@link findSandboxers}.
+   */
+  static async open(options: FindOptions = {}): Promise<Fleet> {
+    const { addresses, problems } = await findSandboxers(options);
+    return new Fleet(addresses.map((address) => new ManagementClient(address)), problems);
+  }
+
+  /**
+   * Refuses to go on without any sandboxer.
+   *
+   * @throws {SandboxError} `Unavailable` or `PermissionDenied`, saying what to do.
+   */
+  mustHaveSome(): void {
+    if (this.clients.length > 0) return;
+    const [problem] = this.problems;
+    throw problem ?? new SandboxError(
+      "Unavailable",
+      "no sandboxer is running: nobody listens at its default socket below /run/quasaur; start " +
+        "one, or name its socket with --address",
+    );
+  }
+
+  /** What each of them says of itself, in the order of {@link Fleet.clients}. */
+  async infos(options?: CallOptions): Promise<FleetInfo[]> {
+    return await Promise.all(
+      this.clients.map(async (client) => ({ client, info: await client.info(options) })),
+    );
+  }
+
+  /**
+   * The sandboxer of a kind.
+   *
+   * @param kind `wasm`, `vmm` or `quark`.
+   * @returns Undefined where none was found.
+   */
+  async ofKind(kind: string, options?: CallOptions): Promise<ManagementClient | undefined> {
+    return (await this.infos(options)).find(({ info }) => info.kind === kind)?.client;
+  }
+
+  /** The sandboxes of all of them. */
+  async list(
+    request: { readonly namespace?: string; readonly labels?: Record<string, string> } = {},
+    options?: CallOptions,
+  ): Promise<FleetSandbox[]> {
+    const lists = await Promise.all(
+      this.clients.map(async (client) => {
+        const sandboxes = await client.list(request, options);
+        return sandboxes.map((sandbox) => ({ client, sandbox }));
+      }),
+    );
+    return lists.flat();
+  }
+
+  /**
+   * Finds a sandbox or container.
+   *
+   * @param target An id, a name, `SANDBOX/CONTAINER`, or a unique prefix of an id.
+   * @throws {SandboxError} `NotFound`, `InvalidArgument` where it fits several; see
+   *   {@link Fleet.mustHaveSome} where there is no sandboxer.
+   */
+  async resolve(target: string, options?: CallOptions): Promise<FleetTarget> {
+    this.mustHaveSome();
+    const listed = await this.list({}, options);
+    const clients = new Map(listed.map(({ client, sandbox }) => [sandbox, client]));
+    const { sandbox, container } = findTarget(clients.keys(), target);
+    const client = clients.get(sandbox);
+    if (client === undefined) throw new SandboxError("Internal", `cannot find "${target}"`);
+    return { client, sandbox, ...(container === undefined ? {} : { container }) };
+  }
+
+  /**
+   * Finds a container; a sandbox stands for its only one.
+   *
+   * @param target As for {@link Fleet.resolve}.
+   * @param action What is to be done, for messages, such as `cannot exec in`.
+   * @throws {SandboxError} As {@link Fleet.resolve}; `FailedPrecondition` for a sandbox with none or
+   *   several containers.
+   */
+  async resolveContainer(
+    target: string,
+    action: string,
+    options?: CallOptions,
+  ): Promise<FleetContainer> {
+    const found = await this.resolve(target, options);
+    const { client, sandbox } = found;
+    return { client, sandbox, container: containerOf(found, action) };
+  }
+
+  /** Closes all connections. */
+  [Symbol.dispose](): void {
+    for (const client of this.clients) client.close();
+  }
+}
