@@ -43,15 +43,48 @@
  * console.log(new TextDecoder().decode((await container.output()).stdout));
  * ```
  *
+ * A sandboxer that runs already, for containerd, shows what it has:
+ *
+ * ```ts ignore
+ * import { connect } from "@quasaur/quasaur";
+ *
+ * using sandboxer = await connect("wasm");
+ * for (const { id, name, state } of await sandboxer.list()) console.log(id, name, state);
+ * for await (const { type, sandboxId } of sandboxer.events()) console.log(type, sandboxId);
+ * ```
+ *
  * Whatever fails throws a {@link SandboxError}, whose code says what kind of failure it is.
  *
  * @module
  */
 
+export { connect } from "./sandboxers/client/connect.ts";
+export type {
+  ConnectedCallOptions,
+  ConnectedExecOptions,
+  ContainerStatus,
+  ContainerUsage,
+  FoundTarget,
+  LogLine,
+  LogLinesOptions,
+  NewLimits,
+  ProcessStatus,
+  RunningSandboxer,
+  SandboxChanges,
+  SandboxerEvent,
+  SandboxerEventsOptions,
+  SandboxerInfo,
+  SandboxerStatsOptions,
+  SandboxStatus,
+  SandboxUsage,
+} from "./sandboxers/client/api.ts";
+export type { ProcessStateName, SandboxStateName } from "./sandboxers/client/state_names.ts";
 export { open } from "./sandboxers/embedded/open.ts";
 export type {
   Container,
   DirectoryMount,
+  ImageOptions,
+  ImageProgress,
   OpenOptions,
   Output,
   OutputOptions,
@@ -93,4 +126,5 @@ export type {
   VmmUser,
 } from "./sandboxers/embedded/vmm_api.ts";
 export { type ErrorCode, type ErrorContext, SandboxError } from "./sandboxers/lifecycle/errors.ts";
-export type { Exit, NetworkSpec, Stats } from "./sandboxers/lifecycle/spec.ts";
+export type { Exit, NetworkSpec, PublishedPort, Stats } from "./sandboxers/lifecycle/spec.ts";
+export type { UserChoice } from "./sandboxers/images/process.ts";

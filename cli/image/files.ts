@@ -5,12 +5,18 @@
  * @module
  */
 
-import { pipeline } from "node:stream";
-import { createZstdDecompress } from "node:zlib";
 import { MODULE_BYTES_MAX } from "../../sandboxers/wasm/module_bytes.ts";
-import { StreamSource } from "./bytes.ts";
-import { type Descriptor, type ImageContent, openVerified, unreadable } from "./content.ts";
-import { type TarMember, TarReader } from "./tar.ts";
+import { StreamSource } from "../../sandboxers/images/bytes.ts";
+import {
+  type Descriptor,
+  type ImageContent,
+  openVerified,
+  unreadable,
+} from "../../sandboxers/images/content.ts";
+import { type ByteStream, decompressed } from "../../sandboxers/images/decompress.ts";
+import { isModuleLayer, modulePath } from "../../sandboxers/images/layers.ts";
+import type { ImageManifest } from "../../sandboxers/images/manifest.ts";
+import { type TarMember, TarReader } from "../../sandboxers/images/tar.ts";
 
 /** What lies at a path. */
 type Node =
@@ -29,8 +35,6 @@ const LINKS_MAX = 40;
 const MAGIC = [0x00, 0x61, 0x73, 0x6d];
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
-/** Layers of artifacts that are a module and nothing else. */
-const MODULE_LAYER = /wasm\.content\.layer|^application\/wasm$/;
 
 /** The files of an image. */
 export class ImageFiles {
@@ -41,13 +45,16 @@ export class ImageFiles {
   /**
    * Applies layers.
    *
-   * @param layers The lowest first.
+   * @param manifest Its layers, the lowest first, and what it starts.
    * @throws {SandboxError} `InvalidArgument` where one is damaged or of an unknown kind.
    */
-  static async read(content: ImageContent, layers: readonly Descriptor[]): Promise<ImageFiles> {
+  static async read(
+    content: ImageContent,
+    { layers, args }: Pick<ImageManifest, "layers" | "args">,
+  ): Promise<ImageFiles> {
     const files = new ImageFiles();
     for (const layer of layers) {
-      if (MODULE_LAYER.test(layer.mediaType)) await files.#addModule(content, layer);
+      if (isModuleLayer(layer)) await files.#addModule(content, layer, modulePath(layer, args));
       else await files.#addLayer(content, layer);
     }
     return files;
@@ -75,17 +82,16 @@ export class ImageFiles {
     return node === undefined ? undefined : "other";
   }
 
-  async #addModule(content: ImageContent, layer: Descriptor): Promise<void> {
+  async #addModule(content: ImageContent, layer: Descriptor, path: string): Promise<void> {
     if (layer.size > MODULE_BYTES_MAX) throw unreadable(content, `${layer.digest} is too large`);
     const stream = await openVerified(content, layer);
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     this.#hold(content, bytes.length);
-    const title = layer.annotations?.["org.opencontainers.image.title"] ?? "module.wasm";
-    this.#nodes.set(plainPath(title) ?? "module.wasm", { kind: "module", bytes });
+    this.#nodes.set(path, { kind: "module", bytes });
   }
 
   async #addLayer(content: ImageContent, layer: Descriptor): Promise<void> {
-    await using source = new StreamSource(await decompressed(content, layer));
+    await using source = new StreamSource(await openLayer(content, layer));
     const reader = new TarReader(source);
     const added = new Map<string, Node>();
     const removed: { readonly path: string; readonly itself: boolean }[] = [];
@@ -185,34 +191,16 @@ function followLinks(path: string, nodeAt: (path: string) => Node | undefined): 
   return at.join("/");
 }
 
-/** The web's own streams do not know this compression. */
-function unzstd(
-  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const decompressor = createZstdDecompress();
-  // An error of either side ends the iteration below.
-  pipeline(stream, decompressor, () => undefined);
-  async function* pieces() {
-    for await (const piece of decompressor) yield new Uint8Array(piece);
-  }
-  return ReadableStream.from(pieces());
-}
-
 /** A path without leading and doubled slashes; undefined where it leads out. */
 function plainPath(path: string): string | undefined {
   const parts = path.split("/").filter((part) => part !== "" && part !== ".");
   return parts.includes("..") || parts.length === 0 ? undefined : parts.join("/");
 }
 
-async function decompressed(
-  content: ImageContent,
-  layer: Descriptor,
-): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+async function openLayer(content: ImageContent, layer: Descriptor): Promise<ByteStream> {
   const { mediaType } = layer;
   const stream = await openVerified(content, layer);
-  if (/[+.]gzip$/.test(mediaType)) return stream.pipeThrough(new DecompressionStream("gzip"));
-  if (/[+.]zstd$/.test(mediaType)) return unzstd(stream);
-  if (/[.]tar$/.test(mediaType)) return stream;
+  if (/[+.](tar|gzip|zstd)$/.test(mediaType)) return await decompressed(stream);
   await stream.cancel();
   throw unreadable(
     content,

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type ImageContent, unreadable } from "./content.ts";
+import { type ImageContent, unreadable } from "../../sandboxers/images/content.ts";
 import { ImageFiles } from "./files.ts";
-import { type ImageManifest, readManifest } from "./manifest.ts";
+import { type ImageManifest, readManifest } from "../../sandboxers/images/manifest.ts";
 
 /** A module and where it was found. */
 export interface FoundModule {
@@ -30,7 +30,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  */
 export async function findModules(content: ImageContent, all: boolean): Promise<FoundModule[]> {
   const manifest = await readManifest(content);
-  const files = await ImageFiles.read(content, manifest.layers);
+  const files = await ImageFiles.read(content, manifest);
   const found = new Map<string, FoundModule>();
   for (const path of [...namedPaths(manifest, files), ...all ? wasmPaths(files) : []]) {
     const module = files.find(path);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { imageArchive, wasmImage } from "../../tests/support/oci_image.ts";
 import type { TarEntry } from "../../tests/support/tar.ts";
-import { fullName } from "./containerd.ts";
-import { layoutArchive, layoutDirectory } from "./layout.ts";
+import { fullName } from "../../sandboxers/images/containerd.ts";
+import { layoutArchive, layoutDirectory } from "../../sandboxers/images/layout.ts";
 import { findModules } from "./modules.ts";
 import { type LayoutOptions, writeLayout } from "./testing/layout.ts";
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { UserChoice } from "../images/process.ts";
 import type { Exit, NetworkSpec, Stats } from "../lifecycle/spec.ts";
 
 /** The kinds of sandbox that can be opened in a process. */
@@ -35,6 +36,36 @@ export interface OpenOptions {
   readonly cacheDirectory?: string;
   /** Hears of what went wrong and was survived, such as a directory that could not be removed. */
   readonly onWarning?: (message: string, fields?: Readonly<Record<string, unknown>>) => void;
+  /** Where images come from, and where they are kept. */
+  readonly images?: ImageOptions;
+}
+
+/** Where images come from, and where they are kept. */
+export interface ImageOptions {
+  /**
+   * Where they are kept without their compression, each once; made where it is missing. Default:
+   * `/var/cache/quasaur/images` for root, else a private directory of this user below `/tmp`.
+   */
+  readonly directory?: string;
+  /** Which containerd has them. Default: the one of this host, namespaces `k8s.io` and `default`. */
+  readonly containerd?: {
+    /** Its socket, an absolute path. */
+    readonly address?: string;
+    /** The namespaces in which images are looked for: the first that has it. */
+    readonly namespaces?: readonly string[];
+  };
+  /** Hears how far the unpacking of an image is, the first time it is used. */
+  readonly onProgress?: (progress: ImageProgress) => void;
+}
+
+/** How far the unpacking of an image is. */
+export interface ImageProgress {
+  /** The image. */
+  readonly image: string;
+  /** Bytes of its layers that were read, as they are stored. */
+  readonly doneBytes: number;
+  /** Bytes of all its layers, as they are stored. */
+  readonly allBytes: number;
 }
 
 /** Runs sandboxes in this process. Disposing of it ends everything that it runs. */
@@ -96,9 +127,18 @@ export interface DirectoryMount {
 export interface RunOptions {
   /**
    * The WebAssembly module: a file of the host, by path or `file:` URL, or its bytes. With `rootfs`
-   * a path inside of that.
+   * a path inside of that. Either this or `image`.
    */
-  readonly module: string | URL | Uint8Array<ArrayBuffer>;
+  readonly module?: string | URL | Uint8Array<ArrayBuffer>;
+  /**
+   * An image whose entrypoint is a module, and whose files the container sees: the path of an OCI
+   * image layout or of an archive of one, or the name of an image in containerd, also as
+   * `containerd://NAME`. What it says of arguments, environment, working directory and user holds
+   * unless said otherwise here.
+   */
+  readonly image?: string;
+  /** With `image`: what stands before the arguments, in the place of what the image has there. */
+  readonly entrypoint?: readonly string[];
   /**
    * A host directory as the container's `/`. Default: a private, empty one that holds only the
    * module and is removed with the container.
@@ -106,7 +146,7 @@ export interface RunOptions {
   readonly rootfs?: string;
   /** Unique in its sandboxer: letters, digits, `.`, `_`, `-`. Default: made up. */
   readonly id?: string;
-  /** Arguments after the program's name. */
+  /** Arguments after the program's name; with `image`, in the place of its own. */
   readonly args?: readonly string[];
   /** The environment; nothing is inherited. */
   readonly env?: Readonly<Record<string, string>>;
@@ -116,6 +156,12 @@ export interface RunOptions {
   readonly mounts?: readonly DirectoryMount[];
   /** Memory limit in bytes. Default: none but the module's own. */
   readonly memoryBytes?: number;
+  /** CPUs that it may use, also a part of one; takes a cgroup. Default: all. */
+  readonly cpus?: number;
+  /** Who it runs as: by number, or, with `image`, `USER[:GROUP]`. Default: the image's, else 0. */
+  readonly user?: UserChoice;
+  /** Whether its `/` cannot be written to. Default `false`. */
+  readonly readonlyRootfs?: boolean;
   /** Default `null`: the container reads nothing. */
   readonly stdin?: StdioMode;
   /** Default `piped`. */

@@ -7,6 +7,7 @@
 
 import { basename, resolve } from "node:path";
 import { Launcher } from "../host/launcher.ts";
+import { HostMounter } from "../host/mounter.ts";
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { QuarkConfig } from "../quark/config/config.ts";
@@ -16,6 +17,7 @@ import { gvisorRoot } from "../quark/gvisor/open.ts";
 import { openQuark } from "../quark/open.ts";
 import type { GvisorOpenOptions, GvisorSandboxer } from "./gvisor_api.ts";
 import { EmbeddedGvisorSandboxer } from "./gvisor_sandboxer.ts";
+import { unmountLeftOverlays } from "./overlay_rootfs.ts";
 import { warningLog } from "./warning_log.ts";
 import { openWorkplace, userDirectory, type Workplace } from "./workplace.ts";
 
@@ -43,6 +45,7 @@ export async function openGvisorSandboxer(
   await using undo = new AsyncDisposableStack();
   const base = resolve(directory);
   const launcher = new Launcher();
+  const mounter = new HostMounter(launcher);
   const driverIn = async (place: Pick<Workplace, "directory" | "connect">): Promise<Driver> => {
     const embedded = { sharedDirectory: base, connect: place.connect };
     return (await openQuark({ config, directory: place.directory, embedded, log })).driver;
@@ -54,6 +57,7 @@ export async function openGvisorSandboxer(
         await (await driverIn({ directory: left, connect })).recovered?.();
       }
       await launcher.removeCgroup(cgroupOf(left));
+      await unmountLeftOverlays(left, mounter);
       await Deno.remove(left, { recursive: true });
     }),
   );
@@ -61,6 +65,8 @@ export async function openGvisorSandboxer(
   const kept = undo.move();
   return new EmbeddedGvisorSandboxer({
     driver,
+    mounter,
+    directory: place.directory,
     cgroup: cgroupOf(place.directory),
     [Symbol.asyncDispose]: async () => {
       await driver.leave?.();

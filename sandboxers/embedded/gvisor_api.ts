@@ -10,7 +10,7 @@ import type { OpenOptions } from "./api.ts";
 import type { LinuxContainer, LinuxRunOptions } from "./linux_api.ts";
 
 /** Options of `open("gvisor")`. */
-export interface GvisorOpenOptions extends Pick<OpenOptions, "onWarning"> {
+export interface GvisorOpenOptions extends Pick<OpenOptions, "images" | "onWarning"> {
   /** The configuration file. Default: `/etc/quasaur/quark.toml`, where that is there. */
   readonly config?: string;
   /** Settings that go before those of the file, as TOML: `gvisor.platform="ptrace"`. */
@@ -66,6 +66,9 @@ export interface GvisorSandbox extends AsyncDisposable {
 
 /** A container to run, and how. */
 export interface GvisorRunOptions extends LinuxRunOptions {
-  /** A host directory as the container's `/`; what it writes goes there, unless `readonlyRootfs`. */
-  readonly rootfs: string;
+  /**
+   * A host directory as the container's `/`; what it writes goes there, unless `readonlyRootfs`.
+   * Either this or `image`.
+   */
+  readonly rootfs?: string;
 }

@@ -6,7 +6,7 @@
 
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
-import type { Stats } from "../lifecycle/spec.ts";
+import type { RootfsSpec, Stats } from "../lifecycle/spec.ts";
 import { ContainerRuns } from "./container_runs.ts";
 import type {
   GvisorOpenOptions,
@@ -16,16 +16,21 @@ import type {
   GvisorSandboxOptions,
 } from "./gvisor_api.ts";
 import { newId } from "./ids.ts";
+import { EmbeddedImages } from "./images.ts";
 import type { LinuxContainer } from "./linux_api.ts";
 import { EmbeddedLinuxContainer } from "./linux_container.ts";
+import { linuxImageRun, linuxRootfsRun, type PlainLinuxRun } from "./linux_files.ts";
 import { linuxContainerSpec, linuxSandboxSpec, rootfsPathOf } from "./linux_run_options.ts";
 import { LinuxStdio } from "./linux_stdio.ts";
+import { makeOverlayRootfs } from "./overlay_rootfs.ts";
 import { type LoadedDriver, Sandboxes } from "./sandboxes.ts";
 
 /** gVisor, loaded. */
 export interface LoadedGvisor extends LoadedDriver {
   /** The cgroup of its sandboxes below each hierarchy's root; missing for none. */
   readonly cgroup?: string;
+  /** Where containers of images write to; missing where they cannot be had. */
+  readonly directory?: string;
 }
 
 /** See {@link GvisorSandboxer}. */
@@ -33,6 +38,7 @@ export class EmbeddedGvisorSandboxer implements GvisorSandboxer {
   readonly kind = "gvisor";
   readonly #options: GvisorOpenOptions;
   readonly #cgroup: string;
+  readonly #files: GvisorFiles;
   readonly #sandboxes: Sandboxes<EmbeddedGvisorSandbox>;
 
   /**
@@ -44,6 +50,7 @@ export class EmbeddedGvisorSandboxer implements GvisorSandboxer {
   constructor(loaded: LoadedGvisor, options: GvisorOpenOptions) {
     this.#options = options;
     this.#cgroup = loaded.cgroup ?? "";
+    this.#files = { images: new EmbeddedImages(options), directory: loaded.directory };
     this.#sandboxes = new Sandboxes(loaded, options);
   }
 
@@ -53,7 +60,7 @@ export class EmbeddedGvisorSandboxer implements GvisorSandboxer {
     return await this.#sandboxes.start(
       linuxSandboxSpec(id, options, { network, cgroupParent: this.#cgroup }),
       (lifecycle, onDisposed) =>
-        new EmbeddedGvisorSandbox(lifecycle, id, this.#options, onDisposed),
+        new EmbeddedGvisorSandbox({ lifecycle, id, files: this.#files }, this.#options, onDisposed),
       signal,
     );
   }
@@ -64,18 +71,34 @@ export class EmbeddedGvisorSandboxer implements GvisorSandboxer {
   }
 }
 
+/** Where the files of containers come from. */
+interface GvisorFiles {
+  readonly images: EmbeddedImages;
+  readonly directory: string | undefined;
+}
+
+/** What a sandbox works with. */
+interface GvisorSandboxPorts {
+  readonly lifecycle: Lifecycle;
+  readonly id: string;
+  readonly files: GvisorFiles;
+}
+
 /** See {@link GvisorSandbox}. */
 class EmbeddedGvisorSandbox implements GvisorSandbox {
+  readonly id: string;
   readonly #lifecycle: Lifecycle;
+  readonly #files: GvisorFiles;
   readonly #runs: ContainerRuns<EmbeddedLinuxContainer>;
   readonly #onDisposed: () => void;
 
   constructor(
-    lifecycle: Lifecycle,
-    readonly id: string,
+    { lifecycle, id, files }: GvisorSandboxPorts,
     { onWarning }: Pick<GvisorOpenOptions, "onWarning">,
     onDisposed: () => void,
   ) {
+    this.id = id;
+    this.#files = files;
     this.#lifecycle = lifecycle;
     this.#runs = new ContainerRuns({
       lifecycle,
@@ -92,13 +115,38 @@ class EmbeddedGvisorSandbox implements GvisorSandbox {
       signal,
       prepare: async (undo) => {
         const stdio = undo.use(new LinuxStdio(options, `container "${id}"`));
-        const rootfs = await checkedRootfs(options);
+        const { run, rootfs } = await this.#filesOf(id, options, undo);
         const place = { id, sandboxId: this.id, rootfs, stdio: stdio.spec };
-        const spec = linuxContainerSpec(options, place);
+        const spec = linuxContainerSpec(run, place);
         return { spec, stdio, onExit: () => stdio.end() };
       },
       wrap: (started) => new EmbeddedLinuxContainer(started),
     });
+  }
+
+  async #filesOf(
+    id: string,
+    options: GvisorRunOptions,
+    undo: AsyncDisposableStack,
+  ): Promise<{ readonly run: PlainLinuxRun; readonly rootfs: RootfsSpec }> {
+    const { rootfs, image } = options;
+    if (image === undefined) {
+      const path = await checkedRootfs(options);
+      return { run: await linuxRootfsRun(options, path), rootfs: { kind: "directory", path } };
+    }
+    const { images, directory } = this.#files;
+    if (rootfs !== undefined || directory === undefined) {
+      throw new SandboxError(
+        "InvalidArgument",
+        rootfs === undefined
+          ? "cannot run an image: there is no directory for what it writes"
+          : "cannot run the container: both rootfs and image are given: expected one of them",
+      );
+    }
+    const source = await images.find(image);
+    const run = await linuxImageRun(options, source, images, undo);
+    const overlay = undo.use(await makeOverlayRootfs(directory, id, run.template));
+    return { run: run.options, rootfs: overlay.spec };
   }
 
   async stats(): Promise<Stats> {

@@ -7,6 +7,7 @@
 
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
+import type { Mounter } from "../lifecycle/mounter.ts";
 import type { SandboxKind } from "./api.ts";
 
 /** Makes and closes descriptors of this process. */
@@ -30,6 +31,12 @@ export interface EmbeddedKind extends AsyncDisposable {
   readonly driver: Driver;
   /** Makes pipes. */
   readonly descriptors: Descriptors;
+  /** Mounts root file systems; missing where this program cannot. */
+  readonly mounter?: Mounter;
+  /**
+   * Where containers of images write to, made at the first call; missing where nothing can be mounted.
+   */
+  readonly directory?: () => Promise<string>;
   /**
    * Refuses a file that cannot be a module at first sight, before it is copied anywhere.
    *

@@ -48,7 +48,22 @@ export interface LinuxProcessOptions {
 }
 
 /** A container to run, and how. */
-export interface LinuxRunOptions extends LinuxProcessOptions {
+export interface LinuxRunOptions extends Omit<LinuxProcessOptions, "command" | "user"> {
+  /**
+   * An image, whose files the container sees and does not change: the path of an OCI image layout or
+   * of an archive of one, or the name of an image in containerd, also as `containerd://NAME`. What
+   * it says of environment, working directory and user holds unless said otherwise here.
+   */
+  readonly image?: string;
+  /** What stands before the command, in the place of what the image has there. */
+  readonly entrypoint?: readonly string[];
+  /** The command and its arguments, at least one; with an image, in the place of its own. */
+  readonly command?: readonly string[];
+  /**
+   * Who it runs as, by number or as `USER[:GROUP]`, names that its root file system knows. Default:
+   * what the image says, else root.
+   */
+  readonly user?: LinuxUser | string;
   /** Unique in its sandboxer: letters, digits, `.`, `_`, `-`. Default: made up. */
   readonly id?: string;
   /** Whether its `/` cannot be written to. Default `false`. */

@@ -12,11 +12,13 @@ import type {
   ContainerSpec,
   ProcessSpec,
   ResourceSpec,
+  RootfsSpec,
   SandboxSpec,
   StdioSpec,
 } from "../lifecycle/spec.ts";
 import type { DirectoryMount } from "./api.ts";
-import type { LinuxProcessOptions, LinuxRunOptions, LinuxUser, TerminalSize } from "./linux_api.ts";
+import type { LinuxProcessOptions, LinuxUser, TerminalSize } from "./linux_api.ts";
+import type { PlainLinuxRun } from "./linux_files.ts";
 
 /** Where programs are looked for unless the environment says otherwise; as container tools have it. */
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -101,7 +103,7 @@ export interface ContainerPlace {
   /** Its sandbox's. */
   readonly sandboxId: string;
   /** Its root file system on the host. */
-  readonly rootfs: string;
+  readonly rootfs: RootfsSpec;
   /** Where its streams go. */
   readonly stdio: StdioSpec;
 }
@@ -114,7 +116,7 @@ export interface ContainerPlace {
  * @throws {SandboxError} `InvalidArgument`, naming the option.
  */
 export function linuxContainerSpec(
-  options: LinuxRunOptions,
+  options: PlainLinuxRun,
   place: ContainerPlace,
 ): ContainerSpec {
   const { mounts = [], memoryBytes, readonlyRootfs = false } = options;
@@ -123,7 +125,7 @@ export function linuxContainerSpec(
     id: place.id,
     sandboxId: place.sandboxId,
     bundle: "",
-    rootfs: { kind: "directory", path: place.rootfs },
+    rootfs: place.rootfs,
     readonlyRootfs,
     process: linuxProcessSpec(options),
     mounts: mounts.map(bindMount),
@@ -185,7 +187,14 @@ export function rootfsPathOf(path: string | undefined, expected: string): string
   throw new SandboxError("InvalidArgument", `cannot run the container: expected ${expected}`);
 }
 
-function userOf({ uid = 0, gid = uid, additionalGids = [] }: LinuxUser): ProcessSpec["user"] {
+/**
+ * The user that the lifecycle is asked for.
+ *
+ * @throws {SandboxError} `InvalidArgument`, naming the number.
+ */
+export function userOf(
+  { uid = 0, gid = uid, additionalGids = [] }: LinuxUser,
+): ProcessSpec["user"] {
   for (const [name, id] of [["uid", uid], ["gid", gid]] as const) checkUserId(name, id);
   for (const id of additionalGids) checkUserId("additionalGids", id);
   return { uid, gid, additionalGids };

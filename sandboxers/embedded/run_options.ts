@@ -7,8 +7,26 @@
 
 import { resolve } from "node:path";
 import { SandboxError } from "../lifecycle/errors.ts";
-import type { BindMountSpec, ContainerSpec, ProcessSpec, StdioSpec } from "../lifecycle/spec.ts";
+import type {
+  BindMountSpec,
+  ContainerSpec,
+  ProcessSpec,
+  ResourceSpec,
+  RootfsSpec,
+  StdioSpec,
+} from "../lifecycle/spec.ts";
 import type { DirectoryMount, RunOptions } from "./api.ts";
+import type { LinuxUser } from "./linux_api.ts";
+import { userOf } from "./linux_run_options.ts";
+
+/** The period of CPU quotas, in microseconds. */
+const CPU_PERIOD_US = 100_000;
+
+/** Options whose user, where there is one, is a number. */
+export interface PlainRunOptions extends Omit<RunOptions, "user"> {
+  /** Who it runs as. */
+  readonly user?: LinuxUser | string;
+}
 
 /** What a container spec is made of beside the options. */
 export interface RunPlace {
@@ -17,7 +35,7 @@ export interface RunPlace {
   /** Its sandbox's id. */
   readonly sandboxId: string;
   /** The directory that becomes `/`. */
-  readonly rootfs: string;
+  readonly rootfs: RootfsSpec;
   /** The module's path inside. */
   readonly program: string;
   /** Where its streams go. */
@@ -34,8 +52,12 @@ export interface RunPlan {
   readonly cwd: string;
   /** With absolute paths on both sides. */
   readonly mounts: readonly BindMountSpec[];
-  /** Memory limit; undefined for none. */
-  readonly memoryBytes: number | undefined;
+  /** Its limits. */
+  readonly resources: ResourceSpec;
+  /** Who it runs as. */
+  readonly user: ProcessSpec["user"];
+  /** Whether its `/` cannot be written to. */
+  readonly readonlyRootfs: boolean;
 }
 
 /**
@@ -43,8 +65,8 @@ export interface RunPlan {
  *
  * @throws {SandboxError} `InvalidArgument`, naming the option.
  */
-export function planRun(options: RunOptions): RunPlan {
-  const { args = [], env = {}, workdir = "/", mounts = [], memoryBytes } = options;
+export function planRun(options: PlainRunOptions): RunPlan {
+  const { args = [], env = {}, workdir = "/", mounts = [], memoryBytes, cpus, user = {} } = options;
   for (const arg of args) {
     if (arg.includes("\0")) throw bad("args", arg, "text without NUL");
   }
@@ -52,12 +74,25 @@ export function planRun(options: RunOptions): RunPlan {
   if (memoryBytes !== undefined && !(Number.isSafeInteger(memoryBytes) && memoryBytes > 0)) {
     throw bad("memoryBytes", memoryBytes, "a whole number of bytes above 0");
   }
+  if (cpus !== undefined && !(Number.isFinite(cpus) && cpus > 0)) {
+    throw bad("cpus", cpus, "a number above 0");
+  }
+  if (typeof user === "string" && options.image === undefined) {
+    throw bad("user", user, "numbers: names are those of an image");
+  }
   return {
     args,
     env: Object.entries(env).map(([name, value]) => environmentEntry(name, value)),
     cwd: workdir,
     mounts: mounts.map(bindMount),
-    memoryBytes,
+    resources: {
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      ...(cpus === undefined
+        ? {}
+        : { cpuQuotaUs: Math.ceil(cpus * CPU_PERIOD_US), cpuPeriodUs: CPU_PERIOD_US }),
+    },
+    user: userOf(typeof user === "string" ? {} : user),
+    readonlyRootfs: options.readonlyRootfs ?? false,
   };
 }
 
@@ -94,18 +129,18 @@ export function containerSpec(plan: RunPlan, place: RunPlace): ContainerSpec {
     args: [place.program, ...plan.args],
     env: plan.env,
     cwd: plan.cwd,
-    user: { uid: 0, gid: 0, additionalGids: [] },
+    user: plan.user,
   };
   return {
     id: place.id,
     sandboxId: place.sandboxId,
     bundle: "",
-    rootfs: { kind: "directory", path: place.rootfs },
-    readonlyRootfs: false,
+    rootfs: place.rootfs,
+    readonlyRootfs: plan.readonlyRootfs,
     process,
     mounts: plan.mounts,
     stdio: place.stdio,
-    resources: plan.memoryBytes === undefined ? {} : { memoryBytes: plan.memoryBytes },
+    resources: plan.resources,
     annotations: {},
   };
 }

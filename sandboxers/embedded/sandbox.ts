@@ -7,14 +7,16 @@
 import { resolve } from "node:path";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
-import type { Stats } from "../lifecycle/spec.ts";
+import type { RootfsSpec, Stats } from "../lifecycle/spec.ts";
 import type { Container, OpenOptions, RunOptions, Sandbox } from "./api.ts";
 import { EmbeddedContainer } from "./container.ts";
 import { ContainerRuns, type PreparedRun } from "./container_runs.ts";
+import { EmbeddedImages } from "./images.ts";
+import { imageModule } from "./module_image.ts";
 import { newId } from "./ids.ts";
 import type { EmbeddedKind } from "./kind.ts";
 import { makePrivateRootfs } from "./private_rootfs.ts";
-import { containerSpec, planRun } from "./run_options.ts";
+import { containerSpec, type PlainRunOptions, planRun } from "./run_options.ts";
 import { Stdio } from "./stdio.ts";
 
 /** What a sandbox works with. */
@@ -27,9 +29,20 @@ export interface SandboxPorts {
   readonly options: OpenOptions;
 }
 
+/** Where a module is, and how it runs. */
+export interface ModulePlace {
+  /** The files that it sees. */
+  readonly rootfs: RootfsSpec;
+  /** Its path in them. */
+  readonly program: string;
+  /** How it runs. */
+  readonly run: PlainRunOptions;
+}
+
 /** See {@link Sandbox}. */
 export class EmbeddedSandbox implements Sandbox {
   readonly #ports: SandboxPorts;
+  readonly #images: EmbeddedImages;
   readonly #runs: ContainerRuns<EmbeddedContainer>;
   readonly #onDisposed: () => void;
 
@@ -42,6 +55,7 @@ export class EmbeddedSandbox implements Sandbox {
   constructor(ports: SandboxPorts, readonly id: string, onDisposed: () => void) {
     const { lifecycle, options: { onWarning } } = ports;
     this.#ports = ports;
+    this.#images = new EmbeddedImages(ports.options);
     this.#runs = new ContainerRuns({
       lifecycle,
       sandboxId: id,
@@ -66,8 +80,8 @@ export class EmbeddedSandbox implements Sandbox {
     options: RunOptions,
     undo: AsyncDisposableStack,
   ): Promise<PreparedRun> {
-    const plan = planRun(options);
-    const { rootfs, program } = await this.#place(options, undo);
+    const { rootfs, program, run } = await this.#place(id, options, undo);
+    const plan = planRun(run);
     const { stdin = "null", stdout = "piped", stderr = "piped" } = options;
     const { descriptors } = this.#ports.kind;
     const stdio = undo.use(
@@ -80,11 +94,28 @@ export class EmbeddedSandbox implements Sandbox {
 
   /** Where the module is: in the caller's root file system, or in a private one of its own. */
   async #place(
-    { rootfs, module }: RunOptions,
+    id: string,
+    options: RunOptions,
     undo: AsyncDisposableStack,
-  ): Promise<{ readonly rootfs: string; readonly program: string }> {
+  ): Promise<ModulePlace> {
+    const { rootfs, module, image } = options;
+    if ((module === undefined) === (image === undefined) || (image && rootfs)) {
+      throw new SandboxError(
+        "InvalidArgument",
+        "cannot run the module: expected either module, with rootfs or without, or image",
+      );
+    }
+    if (module === undefined) {
+      return await imageModule(id, options, { images: this.#images, kind: this.#ports.kind }, undo);
+    }
+    // Before files are made for it.
+    planRun(options);
+    const run = { ...options, user: options.user ?? {} };
     if (rootfs !== undefined) {
-      if (typeof module === "string") return { rootfs: resolve(rootfs), program: module };
+      const path = resolve(rootfs);
+      if (typeof module === "string") {
+        return { rootfs: { kind: "directory", path }, program: module, run };
+      }
       throw new SandboxError(
         "InvalidArgument",
         "cannot run the module: with rootfs, module has to be a path inside of it",
@@ -99,7 +130,7 @@ export class EmbeddedSandbox implements Sandbox {
           onWarning?.("cannot remove a temporary directory", { path, error: String(error) }),
       }),
     );
-    return { rootfs: made.path, program: made.program };
+    return { rootfs: { kind: "directory", path: made.path }, program: made.program, run };
   }
 
   /** What it uses. */

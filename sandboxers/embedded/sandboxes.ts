@@ -7,7 +7,7 @@
 
 import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
-import { noMounts } from "../lifecycle/mounter.ts";
+import { type Mounter, noMounts } from "../lifecycle/mounter.ts";
 import { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
 import type { SandboxSpec } from "../lifecycle/spec.ts";
 import { MemoryStore } from "../lifecycle/store.ts";
@@ -17,6 +17,8 @@ import type { OpenOptions } from "./api.ts";
 export interface LoadedDriver extends AsyncDisposable {
   /** Runs its sandboxes. */
   readonly driver: Driver;
+  /** Mounts root file systems; missing where containers have directories only. */
+  readonly mounter?: Mounter;
 }
 
 /** Sandboxes. */
@@ -32,7 +34,7 @@ export class Sandboxes<S extends AsyncDisposable> implements AsyncDisposable {
     this.#lifecycle = new Lifecycle({
       driver: loaded.driver,
       store: new MemoryStore(),
-      mounter: noMounts,
+      mounter: loaded.mounter ?? noMounts,
       ...(onWarning && { log: { warn: onWarning } }),
     });
   }

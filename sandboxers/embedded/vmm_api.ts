@@ -16,7 +16,7 @@ import type {
 } from "./linux_api.ts";
 
 /** Options of `open("vmm")`. */
-export interface VmmOpenOptions extends Pick<OpenOptions, "onWarning"> {
+export interface VmmOpenOptions extends Pick<OpenOptions, "images" | "onWarning"> {
   /** The configuration file. Default: `/etc/quasaur/vmm.toml`, where that is there. */
   readonly config?: string;
   /** Settings that go before those of the file, as TOML: `hypervisor.machine_type="q35"`. */
@@ -156,7 +156,10 @@ export interface VmmRestoredSandbox extends VmmSandbox {
 export interface VmmRunOptions extends LinuxRunOptions {
   /** A host directory as the container's `/`; what it writes stays in the machine. */
   readonly rootfs?: string;
-  /** A file system image (erofs or ext4) as the container's `/`, in the place of `rootfs`. */
+  /**
+   * In the place of `rootfs`: a file system image (erofs or ext4) as the container's `/`, or an OCI
+   * image as other kinds take them.
+   */
   readonly image?: string;
 }
 

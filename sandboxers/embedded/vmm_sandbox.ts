@@ -5,13 +5,17 @@
  */
 
 import { resolve } from "node:path";
+import { isPath, type Source } from "../images/source.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
-import type { Stats } from "../lifecycle/spec.ts";
+import type { RootfsSpec, Stats } from "../lifecycle/spec.ts";
 import type { SnapshotContainer } from "../vmm/snapshot/record.ts";
 import type { StdioMode } from "./api.ts";
 import { ContainerRuns } from "./container_runs.ts";
 import { newId } from "./ids.ts";
+import type { EmbeddedImages } from "./images.ts";
 import { EmbeddedLinuxContainer } from "./linux_container.ts";
+import { linuxImageRun, linuxRootfsRun, type PlainLinuxRun } from "./linux_files.ts";
 import { linuxContainerSpec } from "./linux_run_options.ts";
 import { LinuxStdio } from "./linux_stdio.ts";
 import type {
@@ -26,12 +30,25 @@ import type { VmmChecks } from "./vmm_run_checks.ts";
 import { vmmRootfs } from "./vmm_run_options.ts";
 import { snapshotContainerSpec } from "./vmm_snapshots.ts";
 
+/** What is said of a path where nothing is, is for those to say who look for a file system there. */
+async function findFile(images: EmbeddedImages, name: string): Promise<Source> {
+  try {
+    return await images.find(name);
+  } catch (error) {
+    const isMissing = error instanceof SandboxError && error.code === "NotFound" && isPath(name);
+    if (isMissing) return { kind: "disk", path: name };
+    throw error;
+  }
+}
+
 /** What a sandbox works with. */
 export interface VmmSandboxPorts {
   /** Runs it. */
   readonly lifecycle: Lifecycle;
   /** Refuses containers that cannot be had. */
   readonly checks: VmmChecks;
+  /** Gets images. */
+  readonly images: EmbeddedImages;
   /** What the sandboxer was opened with. */
   readonly options: Pick<VmmOpenOptions, "onWarning">;
   /** Takes a snapshot of it. */
@@ -78,14 +95,34 @@ export class EmbeddedVmmSandbox implements VmmRestoredSandbox {
       signal,
       prepare: async (undo) => {
         const stdio = undo.use(new LinuxStdio(options, `container "${id}"`));
-        const rootfs = vmmRootfs(options);
+        const { run, rootfs } = await this.#filesOf(options, undo);
         const place = { id, sandboxId: this.id, rootfs, stdio: stdio.spec };
-        const spec = linuxContainerSpec(options, place);
-        await this.#ports.checks.run(options);
+        const spec = linuxContainerSpec(run, place);
         return { spec, stdio, onExit: () => stdio.end() };
       },
       wrap: (started) => new EmbeddedLinuxContainer(started),
     });
+  }
+
+  /** A machine does not write to what its files are made of. */
+  async #filesOf(
+    options: VmmRunOptions,
+    undo: AsyncDisposableStack,
+  ): Promise<{ readonly run: PlainLinuxRun; readonly rootfs: RootfsSpec }> {
+    const { images, checks } = this.#ports;
+    const path = vmmRootfs(options);
+    const { rootfs, image } = options;
+    const source = rootfs !== undefined || image === undefined
+      ? undefined
+      : await findFile(images, image);
+    if (source !== undefined && source.kind !== "disk" && source.kind !== "file") {
+      await checks.run({ ...options, image: "" });
+      const run = await linuxImageRun(options, source, images, undo);
+      return { run: run.options, rootfs: { kind: "directory", path: run.template } };
+    }
+    await checks.run(options);
+    const run = await linuxRootfsRun(options, source === undefined ? path : undefined);
+    return { run, rootfs: { kind: "directory", path } };
   }
 
   /**

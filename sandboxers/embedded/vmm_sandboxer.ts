@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 import type { Sandboxer as Lifecycle } from "../lifecycle/sandboxer.ts";
 import { readSnapshotRecord } from "../vmm/snapshot/record.ts";
 import { newId } from "./ids.ts";
+import { EmbeddedImages } from "./images.ts";
 import type { EmbeddedLinuxContainer } from "./linux_container.ts";
 import { type LoadedDriver, Sandboxes } from "./sandboxes.ts";
 import { NO_CHECKS, type VmmChecks } from "./vmm_run_checks.ts";
@@ -36,6 +37,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
   readonly kind = "vmm";
   readonly #options: VmmOpenOptions;
   readonly #sandboxes: Sandboxes<EmbeddedVmmSandbox>;
+  readonly #images: EmbeddedImages;
   readonly #checks: VmmChecks;
   readonly #snapshots: VmmSnapshots;
 
@@ -47,6 +49,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
    */
   constructor(loaded: LoadedVmm, options: VmmOpenOptions) {
     this.#options = options;
+    this.#images = new EmbeddedImages(options);
     this.#checks = loaded.checks ?? NO_CHECKS;
     this.#snapshots = loaded.snapshots ?? NO_SNAPSHOTS;
     this.#sandboxes = new Sandboxes(loaded, options);
@@ -99,6 +102,7 @@ export class EmbeddedVmmSandboxer implements VmmSandboxer {
     return {
       lifecycle,
       checks: this.#checks,
+      images: this.#images,
       options: this.#options,
       snapshot: (id, to, signal) => this.#snapshots.snapshot(id, to, signal),
       fork: async (id, options) => {

@@ -5,6 +5,7 @@
  */
 
 import { resolve } from "node:path";
+import type { Mounter } from "../lifecycle/mounter.ts";
 import { type Log, noLog } from "../log.ts";
 import type { CompiledCache } from "../wasm/compiled/cache.ts";
 import { openEngineCache, SYSTEM_CACHE_DIRECTORY } from "../wasm/compiled/open.ts";
@@ -12,10 +13,15 @@ import { Cgroups } from "../wasm/cgroups/cgroups.ts";
 import { SystemCgroupFiles } from "../wasm/cgroups/files.ts";
 import { WasmDriver } from "../wasm/driver.ts";
 import { assertModuleHeader } from "../wasm/module_bytes.ts";
+import { SystemMounter } from "../wasm/mounter.ts";
 import type { System } from "../wasm/native/system.ts";
 import type { OpenOptions } from "./api.ts";
 import type { EmbeddedKind } from "./kind.ts";
+import { unmountLeftOverlays } from "./overlay_rootfs.ts";
 import { openEmbeddedEngine } from "./wasm_engine.ts";
+import { openWorkplace, userDirectory, type Workplace } from "./workplace.ts";
+
+const ROOT = 0;
 
 /**
  * Opens the engine and makes a driver on it.
@@ -29,15 +35,51 @@ export async function loadWasm(options: OpenOptions = {}): Promise<EmbeddedKind>
     openCache: () => openCache(options),
   });
   const { system } = engine;
+  const mounting = await mayMount()
+    ? new Mounting(new SystemMounter(system.libraryPath))
+    : undefined;
   return {
     driver: new WasmDriver({ engine, system, cgroups: cgroupsOf(system, options) }),
     descriptors: system,
     checkModule: assertModuleHeader,
+    ...(mounting && { mounter: mounting.mounter, directory: () => mounting.directory() }),
     async [Symbol.asyncDispose]() {
+      await mounting?.close();
       await engine.close();
       await compiled?.close();
     },
   };
+}
+
+/** Whether this program is one of root's, as far as it may know. */
+async function mayMount(): Promise<boolean> {
+  const { state } = await Deno.permissions.query({ name: "sys", kind: "uid" });
+  return state === "granted" && Deno.uid() === ROOT;
+}
+
+/** Where overlays are mounted, once there is one. */
+class Mounting {
+  readonly mounter: Mounter;
+  #place: Promise<Workplace> | undefined;
+
+  constructor(mounter: Mounter) {
+    this.mounter = mounter;
+  }
+
+  async directory(): Promise<string> {
+    return (await (this.#place ??= this.#open())).directory;
+  }
+
+  async #open(): Promise<Workplace> {
+    return await openWorkplace(userDirectory(ROOT, "wasm"), ROOT, async (left) => {
+      await unmountLeftOverlays(left, this.mounter);
+      await Deno.remove(left, { recursive: true });
+    });
+  }
+
+  async close(): Promise<void> {
+    await (await this.#place?.catch(() => undefined))?.[Symbol.asyncDispose]();
+  }
 }
 
 /** Programs are seldom allowed to make cgroups: then limits that take one are told, and not kept. */

@@ -45,7 +45,7 @@ export interface Workplace extends AsyncDisposable {
  * @param uid The user.
  * @param kind The kind; each has its own, as only it can end what a program left that was killed.
  */
-export function userDirectory(uid: number, kind: "vmm" | "gvisor" = "vmm"): string {
+export function userDirectory(uid: number, kind: "vmm" | "gvisor" | "wasm" = "vmm"): string {
   const suffix = kind === "vmm" ? "" : `-${kind}`;
   return uid === 0 ? `${ROOT_DIRECTORY}${suffix}` : `/tmp/quasaur${suffix}-${uid}`;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { SandboxError } from "../../mod.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
 import { FileSource } from "./bytes.ts";
 import {
   type Descriptor,
@@ -14,6 +14,7 @@ import {
   toDescriptor,
   unreadable,
 } from "./content.ts";
+import { choosePlatform } from "./manifest.ts";
 import { TarReader } from "./tar.ts";
 
 /** Most members of an archive that are looked at. */
@@ -22,6 +23,9 @@ const MEMBERS_MAX = 1_000_000;
 const INDEX_BYTES_MAX = 16_777_216;
 /** How much of a file in an archive is read at a time. */
 const CHUNK_BYTES = 262_144;
+
+/** Most names that a message has. */
+const NAMES_MAX = 8;
 
 /** Opens files of a layout by their path in it. */
 interface LayoutFiles extends AsyncDisposable {
@@ -54,9 +58,26 @@ export function layoutDirectory(path: string): ImageContent {
  * @throws {SandboxError} `InvalidArgument` where it is damaged.
  */
 export async function layoutArchive(path: string): Promise<ImageContent> {
-  const file = await Deno.open(path);
+  return await layoutFile(path, await Deno.open(path));
+}
+
+/**
+ * Opens the image of an archive that is open.
+ *
+ * @param path What messages call it.
+ * @param file A tar archive of an image layout, not compressed; taken over.
+ * @throws {SandboxError} `InvalidArgument` where it is damaged.
+ */
+export async function layoutFile(path: string, file: Deno.FsFile): Promise<ImageContent> {
   try {
     const members = await listMembers(file);
+    if (members.has("manifest.json") && !members.has("index.json")) {
+      throw unreadable(
+        { name: path },
+        "it is an archive of docker's own: expected an OCI image layout, as `docker save` of Docker " +
+          "25 and later, `ctr images export` or `skopeo copy ... oci-archive:FILE` write it",
+      );
+    }
     return new Layout(path, {
       open(name) {
         const member = members.get(name);
@@ -86,6 +107,12 @@ async function listMembers(file: Deno.FsFile) {
     members.set(member.path.replace(/^\.?\/+/, ""), { offset: source.offset, sizeBytes });
   }
   return members;
+}
+
+/** The name of an image in an index; empty for none. */
+function nameOf({ annotations = {} }: Descriptor): string {
+  return annotations["io.containerd.image.name"] ??
+    annotations["org.opencontainers.image.ref.name"] ?? "";
 }
 
 /** A part of a file as a stream. */
@@ -128,10 +155,16 @@ class Layout implements ImageContent {
     if (!Array.isArray(manifests) || manifests.length === 0) {
       throw unreadable(this, "its index.json names no manifest");
     }
-    if (manifests.length > 1) {
-      throw unreadable(this, `it holds ${manifests.length} images: expected one`);
+    const descriptors = manifests.map((value) => toDescriptor(this, value));
+    const [first] = descriptors;
+    if (first !== undefined && descriptors.length === 1) return first;
+    const names = new Set(descriptors.map(nameOf));
+    const images = names.size > 1 ? `: ${[...names].slice(0, NAMES_MAX).join(", ")}` : "";
+    // One image for several platforms may be listed without an index of its own.
+    if (names.size > 1 || descriptors.some(({ platform }) => platform?.os === undefined)) {
+      throw unreadable(this, `it holds ${manifests.length} images${images}: expected one`);
     }
-    return toDescriptor(this, manifests[0]);
+    return choosePlatform(this, descriptors);
   }
 
   async open({ digest }: Descriptor): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {

@@ -4,24 +4,17 @@
  * @module
  */
 
-import { SandboxError } from "../../mod.ts";
+import { SandboxError } from "../lifecycle/errors.ts";
 import { Content } from "../../proto/gen/containerd/services/content/v1/content_pb.ts";
 import { Images } from "../../proto/gen/containerd/services/images/v1/images_pb.ts";
 import { GrpcClient } from "../../proto/grpc.ts";
+import type { ContainerdPlace } from "./containerd_place.ts";
 import type { Descriptor, ImageContent } from "./content.ts";
 
 /** How long reading one blob may take, in milliseconds. */
 const READ_MS_MAX = 600_000;
 /** How long to wait for containerd to answer at all, in milliseconds. */
 const CONNECT_MS_MAX = 5_000;
-
-/** Where containerd is. */
-export interface ContainerdPlace {
-  /** Its socket, an absolute path. */
-  readonly address: string;
-  /** The namespace of the image, such as `k8s.io`. */
-  readonly namespace: string;
-}
 
 /**
  * Opens an image of containerd's.
@@ -33,40 +26,50 @@ export async function containerdImage(
   reference: string,
   place: ContainerdPlace,
 ): Promise<ImageContent> {
-  const client = new GrpcClient(place.address);
+  const { address, namespaces } = place;
+  const { state } = await Deno.permissions.query({ name: "net", host: `unix:${address}` });
+  if (state !== "granted") throw unavailable(reference, address);
+  const client = new GrpcClient(address);
   try {
     await client.ready(CONNECT_MS_MAX);
   } catch (error) {
     client.close();
-    throw new SandboxError(
-      "Unavailable",
-      `cannot look image "${reference}" up: no containerd answers at "${place.address}": ` +
-        "see --address; the command may connect to /run/containerd/containerd.sock only, unless " +
-        "it is run with --allow-net=unix:PATH",
-      { cause: error },
-    );
+    throw unavailable(reference, address, error);
   }
-  return new ContainerdImage(reference, client, place.namespace);
+  return new ContainerdImage(reference, client, namespaces);
+}
+
+function unavailable(reference: string, address: string, cause?: unknown): SandboxError {
+  const hint = cause === undefined
+    ? `this program may not connect to "${address}": run it with --allow-net=unix:${address}`
+    : `no containerd answers at "${address}"`;
+  return new SandboxError("Unavailable", `cannot look image "${reference}" up: ${hint}`, { cause });
 }
 
 class ContainerdImage implements ImageContent {
   readonly #client: GrpcClient;
-  readonly #metadata: Readonly<Record<string, string>>;
+  readonly #namespaces: readonly string[];
+  #metadata: Readonly<Record<string, string>> = {};
 
-  constructor(readonly name: string, client: GrpcClient, readonly namespace: string) {
+  constructor(readonly name: string, client: GrpcClient, namespaces: readonly string[]) {
     this.#client = client;
-    this.#metadata = { "containerd-namespace": namespace };
+    this.#namespaces = namespaces;
   }
 
   async root(): Promise<Descriptor> {
-    for (const name of new Set([this.name, fullName(this.name)])) {
-      const target = await this.#find(name);
-      if (target !== undefined) return target;
+    for (const namespace of this.#namespaces) {
+      this.#metadata = { "containerd-namespace": namespace };
+      for (const name of new Set([this.name, fullName(this.name)])) {
+        const target = await this.#find(name);
+        if (target !== undefined) return target;
+      }
     }
+    const names = this.#namespaces.map((namespace) => `"${namespace}"`).join(" or ");
+    const namespace = this.#namespaces[0] ?? "default";
     throw new SandboxError(
       "NotFound",
-      `cannot find image "${this.name}" in containerd's namespace "${this.namespace}": ` +
-        "see `ctr -n NAMESPACE images ls`",
+      `cannot find image "${this.name}" in containerd's namespace ${names}: get it with ` +
+        `\`ctr -n ${namespace} images pull ${fullName(this.name)}\``,
     );
   }
 

@@ -6,7 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { SandboxError } from "../../mod.ts";
+import { type ErrorCode, SandboxError } from "../lifecycle/errors.ts";
 
 /** Names a blob. Source: OCI image specification, descriptor.md. */
 export interface Descriptor {
@@ -140,6 +140,10 @@ export function strings(value: unknown): Record<string, string> {
 }
 
 /** The error for an image that cannot be read. */
-export function unreadable(content: Pick<ImageContent, "name">, reason: string): SandboxError {
-  return new SandboxError("InvalidArgument", `cannot read image "${content.name}": ${reason}`);
+export function unreadable(
+  content: Pick<ImageContent, "name">,
+  reason: string,
+  code: ErrorCode = "InvalidArgument",
+): SandboxError {
+  return new SandboxError(code, `cannot read image "${content.name}": ${reason}`);
 }
