@@ -9,6 +9,7 @@ import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { SandboxError } from "./lifecycle/errors.ts";
 import { LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
+import { type MetricsAddress, parseMetricsAddress } from "./telemetry/address.ts";
 
 /** What the command line said. */
 export interface Flags {
@@ -22,10 +23,18 @@ export interface Flags {
   readonly containerdEvents: string | undefined;
   /** How long a created sandbox may wait for its start, in seconds; 0 for ever. */
   readonly unstartedSecondsMax: number;
+  /** How long calls that are under way may take to end when the process is told to, in seconds. */
+  readonly drainSeconds: number;
+  /** How long callers are kept waiting for the next process, in seconds; 0 to refuse them. */
+  readonly holdSeconds: number;
   /** Below it nothing is logged. */
   readonly logLevel: LogLevel;
   /** How records are written. */
   readonly logFormat: LogFormat;
+  /** Where metrics are read; undefined where they are off. */
+  readonly metrics: MetricsAddress | undefined;
+  /** Most pods with metrics of their own. */
+  readonly metricsPodsMax: number;
 }
 
 /** A flag that only one kind has. It takes a value. */
@@ -68,8 +77,12 @@ const OPTIONS = {
   "dir": { type: "string", short: "d" },
   "containerd-events": { type: "string" },
   "unstarted-max": { type: "string" },
+  "drain": { type: "string" },
+  "hold": { type: "string" },
   "log-level": { type: "string" },
   "log-format": { type: "string" },
+  "metrics": { type: "string" },
+  "metrics-pods": { type: "string" },
   "help": { type: "boolean", short: "h" },
   "version": { type: "boolean", short: "v" },
 } as const;
@@ -117,8 +130,12 @@ export function parseFlags(
     dir: absolutePath("--dir", values.get("dir") ?? root),
     containerdEvents: eventsPath(values.get("containerd-events")),
     unstartedSecondsMax: seconds("--unstarted-max", values.get("unstarted-max") ?? "600"),
+    drainSeconds: seconds("--drain", values.get("drain") ?? "10"),
+    holdSeconds: seconds("--hold", values.get("hold") ?? "30"),
     logLevel: oneOf("--log-level", values.get("log-level") ?? logLevel, LOG_LEVELS),
     logFormat: oneOf("--log-format", values.get("log-format") ?? "text", ["text", "json"]),
+    metrics: metricsAddress(values.get("metrics"), values.get("listen") ?? `${root}.sock`),
+    metricsPodsMax: podsMax("--metrics-pods", values.get("metrics-pods") ?? "0"),
   };
   if (flags.listen === flags.taskListen) {
     throw bad("--task-listen", flags.taskListen, "a socket of its own, not that of --listen");
@@ -215,6 +232,22 @@ function eventsPath(value = "/run/containerd/containerd.sock.ttrpc"): string | u
   return value === "none" ? undefined : socketPath("--containerd-events", value);
 }
 
+/** Beside the Sandbox API's socket, unless said otherwise; nowhere where that path is too long. */
+function metricsAddress(value: string | undefined, listen: string): MetricsAddress | undefined {
+  if (value !== undefined) return parseMetricsAddress("--metrics", value);
+  const path = `${listen.replace(/\.sock$/, "")}-metrics.sock`;
+  const bytes = new TextEncoder().encode(path).length;
+  return bytes > SOCKET_PATH_BYTES_MAX ? undefined : { kind: "unix", path };
+}
+
+/** Most pods that can have metrics of their own. */
+const METRICS_PODS_MAX = 1_000;
+
+function podsMax(flag: string, value: string): number {
+  if (/^\d{1,4}$/.test(value) && Number(value) <= METRICS_PODS_MAX) return Number(value);
+  throw bad(flag, value, `a whole number from 0 to ${METRICS_PODS_MAX}`);
+}
+
 /** The longest time in seconds that a flag takes: a day. */
 const SECONDS_MAX = 86_400;
 
@@ -257,8 +290,15 @@ Usage: quasaur-${kind} [flags]
                              (default /run/containerd/containerd.sock.ttrpc)
   --unstarted-max SECONDS    delete sandboxes that nobody started for this long after they were
                              created; 0 keeps them (default 600)
+  --drain SECONDS            how long calls under way may take to end after SIGTERM before they are
+                             undone (default 10); a second SIGTERM does not wait
+  --hold SECONDS             how long callers are kept waiting for the next process where this one
+                             leaves or dies with sandboxes; 0 refuses them at once (default 30)
 ${ownHelp(ownFlags)}  --log-level LEVEL          ${LOG_LEVELS.join(", ")} (default info)
   --log-format FORMAT        text or json, one line for each record (default text)
+  --metrics ADDRESS          where Prometheus' text is read: unix:PATH, 127.0.0.1:PORT, [::1]:PORT
+                             or none (default unix:/run/quasaur/${kind}-metrics.sock)
+  --metrics-pods N           metrics of their own for so many pods at most (default 0)
   -v, --version              print the version
   -h, --help                 print this
 

@@ -15,23 +15,39 @@ Deno.test("parseFlags() without flags gives the defaults of the kind", () => {
     dir: "/run/quasaur/wasm",
     containerdEvents: "/run/containerd/containerd.sock.ttrpc",
     unstartedSecondsMax: 600,
+    drainSeconds: 10,
+    holdSeconds: 30,
     logLevel: "info",
     logFormat: "text",
+    metrics: { kind: "unix", path: "/run/quasaur/wasm-metrics.sock" },
+    metricsPodsMax: 0,
   });
 });
 
 Deno.test("parseFlags() takes every flag, with a space or with =", () => {
   const args = "--listen /a.sock --task-listen=/b.sock --dir /d/ --containerd-events none " +
-    "--unstarted-max=0 --log-level=trace --log-format json";
+    "--unstarted-max=0 --drain=2 --hold 0 --log-level=trace --log-format json " +
+    "--metrics 127.0.0.1:9741 --metrics-pods=50";
   assert.deepEqual(flags(...args.split(" ")), {
     listen: "/a.sock",
     taskListen: "/b.sock",
     dir: "/d",
     containerdEvents: undefined,
     unstartedSecondsMax: 0,
+    drainSeconds: 2,
+    holdSeconds: 0,
     logLevel: "trace",
     logFormat: "json",
+    metrics: { kind: "tcp", hostname: "127.0.0.1", port: 9741 },
+    metricsPodsMax: 50,
   });
+});
+
+Deno.test("metrics are beside the Sandbox API's socket, or nowhere where that path is too long", () => {
+  const path = "/a/b-metrics.sock";
+  assert.deepEqual(flags("--listen=/a/b.sock").metrics, { kind: "unix", path });
+  assert.equal(flags(`--listen=/${"x".repeat(100)}.sock`).metrics, undefined);
+  assert.equal(flags("--metrics=none").metrics, undefined);
 });
 
 Deno.test("parseFlags() names the flag that is wrong", () => {
@@ -48,8 +64,12 @@ Deno.test("parseFlags() names the flag that is wrong", () => {
     ["--containerd-events=tcp://1.2.3.4", /--containerd-events/],
     ["--unstarted-max=1h", /--unstarted-max.*seconds/],
     ["--unstarted-max=86401", /--unstarted-max.*86400/],
+    ["--drain=-1", /--drain.*seconds/],
+    ["--hold=soon", /--hold.*seconds/],
     ["--log-level=loud", /--log-level.*trace, debug, info, warn, error/],
     ["--log-format=xml", /--log-format/],
+    ["--metrics=0.0.0.0:9741", /--metrics.*loopback/],
+    ["--metrics-pods=1001", /--metrics-pods.*1000/],
     ["--no-such-flag", /--no-such-flag/],
     ["stray", /stray/],
   ];

@@ -29,6 +29,13 @@ class StuckStore extends MemoryStore {
   }
 }
 
+/** Every write takes a while. */
+class SlowStore extends MemoryStore {
+  override async put(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 600));
+  }
+}
+
 /** Recovery leaves an error behind that nobody waits for. */
 class StrayStore extends MemoryStore {
   override load(): Promise<StoreContents> {
@@ -40,7 +47,7 @@ class StrayStore extends MemoryStore {
   }
 }
 
-const STORES = { endless: EndlessStore, stuck: StuckStore, stray: StrayStore };
+const STORES = { endless: EndlessStore, stuck: StuckStore, slow: SlowStore, stray: StrayStore };
 
 if (import.meta.main) {
   const [fault = "", ...args] = Deno.args;

@@ -13,8 +13,17 @@ import {
   NO_KIND_FLAGS,
 } from "./flags.ts";
 import type { Sandboxer } from "./lifecycle/sandboxer.ts";
-import { createLog, type Log } from "./log.ts";
+import { createLog, type RootLog } from "./log.ts";
+import type { Composed } from "./management/ports.ts";
 import { serve } from "./serve.ts";
+import { openTelemetry } from "./telemetry/open.ts";
+import type { Telemetry } from "./telemetry/telemetry.ts";
+
+/** What comes with the program of a kind. */
+export interface ProgramParts {
+  /** The native launcher, an absolute path; it stands in for the process while that is restarted. */
+  readonly launcher?: string;
+}
 
 /**
  * Runs a sandboxer process until a signal ends it.
@@ -25,31 +34,47 @@ import { serve } from "./serve.ts";
  */
 export function sandboxerMain(
   kind: string,
-  compose: (flags: Flags, log: Log) => Sandboxer | Promise<Sandboxer>,
+  compose: (
+    flags: Flags,
+    log: RootLog,
+    own: KindValues<KindFlags>,
+    telemetry: Telemetry,
+  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
 ): Promise<never>;
 /**
  * Runs a sandboxer process whose kind has flags of its own.
  *
  * @param compose Gets their values too.
  * @param ownFlags Those flags.
+ * @param parts See {@link ProgramParts}.
  */
 export function sandboxerMain<F extends KindFlags>(
   kind: string,
-  compose: (flags: Flags, log: Log, own: KindValues<F>) => Sandboxer | Promise<Sandboxer>,
+  compose: (
+    flags: Flags,
+    log: RootLog,
+    own: KindValues<F>,
+    telemetry: Telemetry,
+  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
   ownFlags: F,
+  parts?: ProgramParts,
 ): Promise<never>;
 /** See above. */
 export async function sandboxerMain(
   kind: string,
   compose: (
     flags: Flags,
-    log: Log,
+    log: RootLog,
     own: KindValues<KindFlags>,
-  ) => Sandboxer | Promise<Sandboxer>,
+    telemetry: Telemetry,
+  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
   ownFlags: KindFlags = NO_KIND_FLAGS,
+  parts: ProgramParts = {},
 ): Promise<never> {
   const { flags, own } = flagsOrExit(kind, ownFlags);
   const log = createLog({ level: flags.logLevel, format: flags.logFormat });
+  const telemetry = await openTelemetry({ kind, metrics: flags.metrics, log });
   // Not before it is known that no other process uses the same directory: composing changes it.
-  return await serve({ sandboxer: () => compose(flags, log, own), log, ...flags });
+  const sandboxer = () => compose(flags, log, own, telemetry);
+  return await serve({ sandboxer, log, telemetry, ...parts, ...flags });
 }

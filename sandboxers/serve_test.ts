@@ -54,6 +54,7 @@ class Process implements AsyncDisposable {
   /** Resolves with the exit code and everything that it wrote. */
   readonly ended: Promise<{ code: number; out: string; err: string }>;
   readonly #ready = Promise.withResolvers<void>();
+  #err = "";
 
   constructor(
     place: Place,
@@ -69,7 +70,7 @@ class Process implements AsyncDisposable {
         `--allow-net=${sockets.map((path) => `unix:${path}`).join(",")}`,
         `--allow-read=${place.root}`,
         `--allow-write=${place.root}`,
-        "--allow-env=NOTIFY_SOCKET",
+        "--allow-env=NOTIFY_SOCKET,WATCHDOG_USEC,WATCHDOG_PID",
         "--ignore-env",
         program,
         ...flags,
@@ -98,20 +99,26 @@ class Process implements AsyncDisposable {
     this.#child.kill(signal);
   }
 
+  /** Resolves when something is in its log. */
+  async wrote(line: RegExp): Promise<void> {
+    while (!line.test(this.#err)) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+
   async #follow(): Promise<{ code: number; out: string; err: string }> {
     let out = "";
+    const readLog = async () => {
+      for await (const text of this.#child.stderr.pipeThrough(new TextDecoderStream())) {
+        this.#err += text;
+      }
+    };
     const read = async () => {
       for await (const text of this.#child.stdout.pipeThrough(new TextDecoderStream())) {
         out += text;
         if (out === "ready\n") this.#ready.resolve();
       }
     };
-    const [err, { code }] = await Promise.all([
-      new Response(this.#child.stderr).text(),
-      this.#child.status,
-      read(),
-    ]);
-    return { code, out, err };
+    const [{ code }] = await Promise.all([this.#child.status, readLog(), read()]);
+    return { code, out, err: this.#err };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -236,22 +243,106 @@ Deno.test("serve() leaves a file alone that is in the place of its socket", asyn
   assert.equal(await Deno.readTextFile(place.listen), "precious");
 });
 
-Deno.test("serve() tells systemd when it is ready and when it stops", async () => {
+/** A stand-in for systemd: what it is told, in order. */
+class Systemd implements Disposable {
+  readonly #socket: Deno.DatagramConn;
+
+  constructor(place: Place) {
+    this.#socket = Deno.listenDatagram({ transport: "unixpacket", path: place.notify });
+  }
+
+  /** The next message; its lines. */
+  async message(): Promise<string[]> {
+    return new TextDecoder().decode((await this.#socket.receive())[0]).split("\n");
+  }
+
+  /** The next message with such a line; those before it do not count. */
+  async until(line: string): Promise<string[]> {
+    for (;;) {
+      const lines = await this.message();
+      if (lines.includes(line)) return lines;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+}
+
+Deno.test("serve() tells systemd what it is doing, when it is ready and when it stops", async () => {
   await using place = await Place.make();
-  using resources = new DisposableStack();
-  const systemd = Deno.listenDatagram({ transport: "unixpacket", path: place.notify });
-  resources.defer(() => systemd.close());
-  const message = async () => new TextDecoder().decode((await systemd.receive())[0]);
+  using systemd = new Systemd(place);
   await using process = new Process(place, place.flags, {
     env: { NOTIFY_SOCKET: place.notify },
   });
-  assert.equal(await message(), "READY=1");
+  assert.deepEqual(await systemd.message(), ["EXTEND_TIMEOUT_USEC=30000000"]);
+  assert.match((await systemd.message()).join(), /^STATUS=taking over/);
+  assert.deepEqual(await systemd.message(), ["READY=1", "STATUS=ready; took over 0 sandboxes"]);
   using client = new GrpcClient(place.listen);
   await runSandbox(client, "a1");
   process.kill("SIGTERM");
-  assert.equal(await message(), "STOPPING=1");
+  assert.deepEqual(await systemd.message(), ["STOPPING=1", "STATUS=stopping"]);
   assert.equal((await process.ended).code, 0);
   assert.equal(await exists(`${place.dir}/notify.sock`), false);
+});
+
+Deno.test("serve() gives systemd's watchdog signs of life, as long as its event loop turns", async () => {
+  await using place = await Place.make();
+  using systemd = new Systemd(place);
+  await using process = new Process(place, place.flags, {
+    env: { NOTIFY_SOCKET: place.notify, WATCHDOG_USEC: "400000" },
+  });
+  await systemd.until("READY=1");
+  for (let signs = 0; signs < 3; signs++) {
+    assert.deepEqual(await systemd.message(), ["WATCHDOG=1"]);
+  }
+  process.kill("SIGSTOP");
+  const silence = new Promise<string>((resolve) => setTimeout(() => resolve("silence"), 800));
+  // One may have been on its way.
+  let heard = 0;
+  const listening = (async () => {
+    for (;;) {
+      await systemd.until("WATCHDOG=1");
+      heard++;
+    }
+  })().catch(() => undefined);
+  assert.equal(await Promise.race([silence, listening]), "silence");
+  assert.ok(heard <= 1, `${heard} signs of life of a process that stands still`);
+  process.kill("SIGCONT");
+  while (heard < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+Deno.test("serve() leaves the watchdog of another process alone", async () => {
+  await using place = await Place.make();
+  using systemd = new Systemd(place);
+  await using process = new Process(place, place.flags, {
+    env: { NOTIFY_SOCKET: place.notify, WATCHDOG_USEC: "200000", WATCHDOG_PID: "1" },
+  });
+  await systemd.until("READY=1");
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  process.kill("SIGTERM");
+  assert.deepEqual(await systemd.message(), ["STOPPING=1", "STATUS=stopping"]);
+});
+
+Deno.test("serve() lets a call finish that is under way, and tells how it goes", async () => {
+  await using place = await Place.make();
+  using systemd = new Systemd(place);
+  await using process = new Process(place, ["slow", ...place.flags], {
+    program: FAULTY,
+    env: { NOTIFY_SOCKET: place.notify },
+  });
+  await process.ready();
+  using client = new GrpcClient(place.listen);
+  const created = client.call(method.create, createRequest("a1"), { metadata: NAMESPACE });
+  // A call after it on the same connection: it has arrived when this is answered.
+  await assert.rejects(client.call(method.status, { sandboxId: "b" }, { metadata: NAMESPACE }));
+  process.kill("SIGTERM");
+  assert.equal((await created).sandboxId, "a1");
+  await systemd.until("STATUS=stopping; waiting for 1 operations");
+  const { code, err } = await process.ended;
+  assert.equal(code, 0);
+  assert.match(err, /waiting for what is under way operations=1/);
+  assert.doesNotMatch(err, /unfinished|could not be undone/);
 });
 
 Deno.test("serve() serves on where systemd cannot be told", async () => {
@@ -305,14 +396,19 @@ Deno.test("serve() leaves on a signal also while it recovers", async () => {
   assert.deepEqual({ code, out }, { code: 0, out: "" });
 });
 
-Deno.test("serve() leaves in the end, whatever hangs", async () => {
+Deno.test("serve() leaves in the end, whatever hangs, and soon when it is told twice", async () => {
   await using place = await Place.make();
-  await using process = await faulty(place, "stuck").ready();
+  await using process = await new Process(place, ["stuck", ...place.flags, "--drain=300"], {
+    program: FAULTY,
+  }).ready();
   using client = new GrpcClient(place.listen);
   const created = client.call(method.create, createRequest("a1"), { metadata: NAMESPACE });
   const failed = assert.rejects(created);
   await assert.rejects(client.call(method.status, { sandboxId: "b" }, { metadata: NAMESPACE }));
   process.kill("SIGTERM");
+  await process.wrote(/waiting for what is under way/);
+  process.kill("SIGTERM");
+  // It would have waited for five minutes.
   const { code, err } = await process.ended;
   assert.equal(code, 0);
   assert.match(err, /leaving with work unfinished/);

@@ -28,10 +28,14 @@ export interface QuarkDriverOptions {
   readonly defaultKernel: AppKernelName;
   /** Where task calls are taken; undefined without containerd. */
   readonly taskSocket?: string | undefined;
+  /** Called when a sandbox was started, with its kernel. */
+  onStarted?(kernel: AppKernelName): void;
   /** Called once when all sandboxes of an earlier sandboxer were taken over. */
   recovered?(): Promise<void>;
   /** Called when sandboxes are about to be left to the next process: what is open to clients stays open. */
   keepOpen?(): Promise<void>;
+  /** Has somebody hear when the relay of task calls has died; missing without one. */
+  onCallersLost?(listener: () => void): void;
   /** Called once when this process is about to leave, with whether sandboxes go on without it. */
   leave?(hasSandboxes: boolean): Promise<void>;
   /** Where notes go. */
@@ -64,7 +68,9 @@ export class QuarkDriver implements Driver {
     const action = `cannot start sandbox "${spec.id}"`;
     throwIfAborted(signal, action);
     const kernel = this.#kernel(wantedKernel(spec) ?? this.#options.defaultKernel, action);
-    return this.#sandbox(kernel, spec, await kernel.start(spec, signal));
+    const sandbox = this.#sandbox(kernel, spec, await kernel.start(spec, signal));
+    this.#options.onStarted?.(kernel.name);
+    return sandbox;
   }
 
   /** Takes a sandbox over: by the kernel that it was started with. */
@@ -100,6 +106,11 @@ export class QuarkDriver implements Driver {
       (kernel) => kernel.recovered?.(),
     );
     await this.#options.recovered?.();
+  }
+
+  /** See {@link Driver.onCallersLost}. */
+  onCallersLost(listener: () => void): void {
+    this.#options.onCallersLost?.(listener);
   }
 
   /** Leaves the sandboxes to the next sandboxer. */

@@ -7,6 +7,7 @@
 import type { FifoHolder } from "../host/fifo_holder.ts";
 import type { Launcher } from "../host/launcher.ts";
 import type { HostMounter } from "../host/mounter.ts";
+import type { Observer } from "../lifecycle/observer.ts";
 import type { Log } from "../log.ts";
 import type { QuarkConfig } from "./config/config.ts";
 
@@ -28,6 +29,8 @@ export interface KernelBase {
   readonly holder: FifoHolder | undefined;
   /** Whether sandboxes outlive this process. */
   readonly outlivesSandboxer: boolean;
+  /** Hears of the phases of starts. */
+  readonly observer: Observer;
   /** Where notes go. */
   readonly log: Log;
 }

@@ -14,6 +14,7 @@ import { TaskRelay } from "../host/task_relay.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { Log } from "../log.ts";
+import { noTelemetry, type Telemetry } from "../telemetry/telemetry.ts";
 import { APP_KERNELS, type AppKernel, type AppKernelName } from "./app_kernel.ts";
 import type { QuarkConfig } from "./config/config.ts";
 import { missingFiles } from "./config/missing_files.ts";
@@ -32,6 +33,8 @@ export interface QuarkOptions {
   readonly taskListen?: string;
   /** Set where sandboxes are a program's own. */
   readonly embedded?: EmbeddedQuark;
+  /** Counts, measures and hears of the phases of starts; missing for nobody. */
+  readonly telemetry?: Telemetry;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -50,6 +53,10 @@ export interface QuarkKind {
   readonly driver: QuarkDriver;
   /** Mounts root file systems. */
   readonly mounter: Mounter;
+  /** Calls the host's kernel. */
+  readonly launcher: Launcher;
+  /** Holds FIFOs while no sandboxer is there; undefined where nothing outlives this process. */
+  readonly holder: FifoHolder | undefined;
 }
 
 /**
@@ -60,7 +67,7 @@ export interface QuarkKind {
  * @throws {SandboxError} Where the state directory or the launcher cannot be used.
  */
 export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
-  const { config, directory, taskListen, embedded, log } = options;
+  const { config, directory, taskListen, embedded, telemetry = noTelemetry, log } = options;
   await Deno.mkdir(directory, { recursive: true });
   // Sandboxes act as users of their own, and have their directories below.
   await Deno.chmod(directory, 0o711);
@@ -87,6 +94,7 @@ export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
     connect,
     holder,
     outlivesSandboxer: embedded === undefined,
+    observer: telemetry,
     log,
   });
   const driver = new QuarkDriver({
@@ -96,9 +104,11 @@ export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
       newQuark(base("quark")),
     ],
     defaultKernel: config.kernel.default,
+    onStarted: (kernel) => telemetry.count("quasaur_quark_sandboxes_started_total", { kernel }),
     taskSocket: relay?.socket,
     recovered: async () => await holder?.tookOver(),
     keepOpen: async () => await holder?.release(),
+    onCallersLost: (listener) => relay?.onLost(listener),
     leave: async (hasSandboxes) => {
       if (hasSandboxes) relay?.release();
       else await Promise.all([relay?.stop(), holder?.stop()]);
@@ -106,7 +116,7 @@ export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
     log,
   });
   await tellMissing(config, log);
-  return { driver, mounter };
+  return { driver, mounter, launcher, holder };
 }
 
 /** Notes once which kernels cannot be used; their sandboxes say so again, each to its caller. */

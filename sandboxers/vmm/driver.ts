@@ -15,6 +15,7 @@ import type {
 } from "../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
 import { checkId } from "../lifecycle/ids.ts";
+import { noObserver, type Observer } from "../lifecycle/observer.ts";
 import type { SandboxSpec } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
 import { adoptContainers } from "./adoption.ts";
@@ -52,8 +53,12 @@ export interface VmmDriverOptions {
   recovered(inUse: ReadonlySet<string>): Promise<void>;
   /** Called when pods are about to be left to the next process: what is open to clients stays open. */
   keepOpen(): Promise<void>;
+  /** Has somebody hear when the relay of task calls has died; missing without one. */
+  onCallersLost?(listener: () => void): void;
   /** Called once when this process is about to leave, with whether pods go on without it. */
   leave(hasPods: boolean): Promise<void>;
+  /** Hears of the phases of starts; missing for nobody. */
+  readonly observer?: Observer;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -85,13 +90,14 @@ export class VmmDriver implements Driver {
    * @param options See {@link VmmDriverOptions}.
    */
   constructor(options: VmmDriverOptions) {
-    const { files, taskSocket, log } = options;
+    const { files, taskSocket, observer = noObserver, log } = options;
     this.#options = options;
     this.#context = {
       files,
       streams: (guest) => options.streams(guest),
       replace: (pod, old, signal) => this.#replace(pod, old, signal),
       taskSocket,
+      observer,
       log,
     };
   }
@@ -194,6 +200,11 @@ export class VmmDriver implements Driver {
   async recovered(): Promise<void> {
     const pods = [...this.#pods];
     await this.#options.recovered(new Set(pods.map(({ guest }) => guest.directory)));
+  }
+
+  /** See {@link Driver.onCallersLost}. */
+  onCallersLost(listener: () => void): void {
+    this.#options.onCallersLost?.(listener);
   }
 
   /** Leaves the pods to the next sandboxer: what they say from here on is kept for it. */

@@ -11,6 +11,7 @@ import type { Launcher } from "../host/launcher.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
 import type { Json, SandboxSpec } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
+import { noTelemetry, type Telemetry } from "../telemetry/telemetry.ts";
 import type { PodMachine } from "./config/machine.ts";
 import { Ear, Guest, type GuestHelper } from "./guest.ts";
 import type { Hypervisor, Machine, MachinePlace } from "./hypervisor.ts";
@@ -57,6 +58,8 @@ export interface GuestStarterOptions {
   readonly readyMs: number;
   /** The host's resolv.conf(5). */
   hostResolvConf(): Promise<string>;
+  /** Counts, and hears of the phases of starts; missing for nobody. */
+  readonly telemetry?: Telemetry;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -205,14 +208,17 @@ export class GuestStarter {
     );
     undo.use(agent);
     if (attachment !== undefined) undo.defer(() => attachment.detach());
+    await publish(machine, spec, signal);
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    const ready = performance.now();
+    this.#tell(origin, [begin, runs, answers, ready]);
     log.debug("a guest is ready", {
       sandbox: spec.id,
       origin,
       pid: machine.pid,
       machineMs: Math.round(runs - begin),
       agentMs: Math.round(answers - runs),
-      setupMs: Math.round(performance.now() - answers),
+      setupMs: Math.round(ready - answers),
     });
     undo.move();
     const { cpus } = podMachine.spec;
@@ -248,6 +254,7 @@ export class GuestStarter {
     undo.defer(() => machine.stop());
     const ear = new Ear();
     const agent = undo.use(await this.#agent(machine, ear, true, signal, this.#cloneReadyMs));
+    await publish(machine, spec, signal);
     const { timeMs, seed, machineId } = podSetup(spec, NO_NETWORK, "");
     const renewal = { timeMs, seed, machineId };
     await agent.request("renew", renewal, { signal, timeoutMs: SETUP_MS });
@@ -292,6 +299,15 @@ export class GuestStarter {
     const cpus = members.number("cpus");
     const parts = { machine, cpus, agent, ear, place, network, sharedTree };
     return new Guest(parts, (old) => places.free(old), log);
+  }
+
+  /** Counts a machine, and tells how long it took to run, to answer, and to become its pod's own. */
+  #tell(origin: string, [begin, runs, answers, ready]: readonly [number, number, number, number]) {
+    const { telemetry = noTelemetry } = this.#options;
+    telemetry.count("quasaur_vmm_machines_total", { origin });
+    telemetry.phase("sandbox_start", "machine", begin, runs);
+    telemetry.phase("sandbox_start", "agent", runs, answers);
+    telemetry.phase("sandbox_start", "identity", answers, ready);
   }
 
   get #cloneReadyMs(): number {
@@ -401,6 +417,19 @@ export class GuestStarter {
 /** The network of a pod that has none of the host's. */
 function networkWithout({ network }: SandboxSpec): PodNetwork {
   return network.kind === "user" ? USER_NETWORK : NO_NETWORK;
+}
+
+/** Lets ports of this host lead to a machine, where any are asked for. */
+async function publish(machine: Machine, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+  const { ports = [] } = spec.network.kind === "user" ? spec.network : {};
+  if (ports.length === 0) return;
+  if (machine.publish === undefined) {
+    throw new SandboxError(
+      "Unimplemented",
+      `cannot start sandbox "${spec.id}": its VMM cannot publish ports`,
+    );
+  }
+  await machine.publish(ports, signal);
 }
 
 /** Waits for both; where one fails, the other is undone. */

@@ -22,6 +22,18 @@ Deno.test("a guest is made its pod's own before anybody gets it, and released as
   assert.deepEqual(await world.left(), []);
 });
 
+Deno.test("a start counts its machine and tells where its time went", async () => {
+  await using world = await World.make();
+  const { guest } = await world.newStarter().start(request(world), NEVER);
+  const text = await world.telemetry.text();
+  assert.match(text, /quasaur_vmm_machines_total\{kind="vmm",origin="clone"\} 1/);
+  for (const phase of ["machine", "agent", "identity"]) {
+    const labels = `kind="vmm",operation="sandbox_start",phase="${phase}"`;
+    assert.ok(text.includes(`quasaur_operation_phase_duration_seconds_count{${labels}} 1`), phase);
+  }
+  await guest.stop();
+});
+
 Deno.test("a clone that ends before its agent answers gives way to a machine that boots", async () => {
   await using world = await World.make();
   world.answering = false;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Json } from "../lifecycle/spec.ts";
+import type { Json, PublishedPort } from "../lifecycle/spec.ts";
 
 /** What a machine is made of. All of it is in the key of a template. */
 export interface MachineSpec {
@@ -125,6 +125,12 @@ export interface Machine {
    * Missing where the VMM cannot.
    */
   save?(directory: string, options: { readonly resume: boolean }): Promise<void>;
+  /**
+   * Lets ports of this host lead to it, where its network is `user`. Missing where the VMM cannot.
+   *
+   * @throws {SandboxError} `FailedPrecondition` for a port that cannot be had.
+   */
+  publish?(ports: readonly PublishedPort[], signal: AbortSignal): Promise<void>;
   /** Ends the VMM, at once and for sure, and removes its sockets. May be called more than once. */
   stop(): Promise<void>;
   /** Forgets it without ending it: another process will adopt it. */

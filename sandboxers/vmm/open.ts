@@ -15,6 +15,7 @@ import { SandboxError } from "../lifecycle/errors.ts";
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { SandboxSpec } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
+import { noTelemetry, type Telemetry } from "../telemetry/telemetry.ts";
 import { chooseAccelerator, measureTscKhz } from "./accelerator/accelerator.ts";
 import type { ChosenAccelerator } from "./accelerator/memory.ts";
 import { confinedStub } from "./accelerator/qemu_stub.ts";
@@ -22,6 +23,7 @@ import type { VmmConfig } from "./config/config.ts";
 import { machineFor } from "./config/machine.ts";
 import { ContainerFilesOpener } from "./container_files.ts";
 import { VmmDriver } from "./driver.ts";
+import { vmmMetrics } from "./metrics.ts";
 import { type AgentConnect, GuestStarter } from "./guest_starter.ts";
 import type { Machine, MachinePlace, MachineSpec } from "./hypervisor.ts";
 import { Machines } from "./machines.ts";
@@ -56,6 +58,8 @@ export interface VmmOptions {
   readonly taskListen?: string;
   /** Set where machines are a program's own. */
   readonly embedded?: EmbeddedVmm;
+  /** Counts, measures and hears of the phases of starts; missing for nobody. */
+  readonly telemetry?: Telemetry;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -74,6 +78,10 @@ export interface Vmm {
   readonly driver: VmmDriver;
   /** Mounts root file systems. */
   readonly mounter: Mounter;
+  /** Calls the host's kernel. */
+  readonly launcher: Launcher;
+  /** Holds FIFOs while no sandboxer is there; undefined where nothing outlives this process. */
+  readonly holder: FifoHolder | undefined;
 }
 
 /** The parts that the others are made of. */
@@ -148,6 +156,7 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
     ? undefined
     : await FifoHolder.start({ launcher, dir: directory, log });
   const { machines, ledger, pool, templates } = ready;
+  if (options.telemetry !== undefined) vmmMetrics(options.telemetry, pool, templates);
   const host = { accelerator: accelerator.accelerator, cpus: navigator.hardwareConcurrency };
   const driver = new VmmDriver({
     starter: newStarter(base, { hypervisor, machines, host }),
@@ -170,6 +179,8 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
       keepReady(base, host, ready);
     },
     keepOpen: async () => await holder?.release(),
+    onCallersLost: (listener) => relay?.onLost(listener),
+    observer: options.telemetry ?? noTelemetry,
     leave: async (hasPods) => {
       await Promise.all([pool?.close(), templates?.close(), images.close()]);
       if (hasPods) {
@@ -178,7 +189,7 @@ export async function openVmm(options: VmmOptions): Promise<Vmm> {
     },
     log,
   });
-  return { driver, mounter };
+  return { driver, mounter, launcher: base.launcher, holder };
 }
 
 /** Decides who executes guests; remembered until the host starts again. */
@@ -297,7 +308,7 @@ function newStarter(
     readonly host: Parameters<typeof machineFor>[2];
   },
 ): GuestStarter {
-  const { config, launcher, places, directory, log } = base;
+  const { config, launcher, places, directory, telemetry = noTelemetry, log } = base;
   return new GuestStarter({
     machines,
     hypervisor,
@@ -313,6 +324,7 @@ function newStarter(
     adoptTree: (record) => base.trees.adopt(record),
     readyMs: config.hypervisor.readyTimeoutInS * 1000,
     hostResolvConf: () => Deno.readTextFile("/etc/resolv.conf").catch(() => ""),
+    telemetry,
     log,
   });
 }

@@ -9,6 +9,7 @@ import type { AgentEvent, ProcessExit, ProcessName } from "../../guest/protocol/
 import type { ContainerHandle, SandboxHandle } from "../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
 import { Serial } from "../lifecycle/serial.ts";
+import type { Observer } from "../lifecycle/observer.ts";
 import {
   type ContainerSpec,
   type Exit,
@@ -49,6 +50,8 @@ export interface PodContext {
   replace(pod: VmPod, old: Guest, signal: AbortSignal): Promise<Guest>;
   /** Where task calls are taken; undefined without containerd. */
   readonly taskSocket: string | undefined;
+  /** Hears of the phases of starts. */
+  readonly observer: Observer;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -218,11 +221,15 @@ export class VmPod implements SandboxHandle, ContainerPod {
       this.#containers.set(container.name, container);
       return container;
     }
+    const begin = performance.now();
     await this.#turn.run(() => this.#prepare(spec, signal));
-    const { files: opener } = this.#context;
+    const { files: opener, observer } = this.#context;
     const files = await opener.open(this.#parts.volumes, this.#guest, spec, signal);
+    const opened = performance.now();
+    observer.phase("container_create", "rootfs", begin, opened);
     try {
       const container = await VmContainer.create(this, spec, files, signal);
+      observer.phase("container_create", "guest", opened);
       this.#containers.set(container.name, container);
       return container;
     } catch (error) {

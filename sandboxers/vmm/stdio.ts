@@ -204,7 +204,7 @@ function openOutput(spec: StreamSpec, what: string, keeper?: FifoKeeper): ByteSi
     case "null":
       return new NoSink();
     case "path":
-      return openSink(spec.path, what, keeper);
+      return openSink(spec.path, what, keeper, spec.isPatient);
     case "writable":
       return new WritableSink(spec.writable, what);
     case "fd":

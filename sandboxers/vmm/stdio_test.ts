@@ -151,6 +151,21 @@ Deno.test("stdio: a slow reader gets all of a large last output", async () => {
   assert.deepEqual(Uint8Array.from(got), bytes);
 });
 
+Deno.test("stdio: a reader that may take its time gets all of a large last output", async () => {
+  await using world = await World.open();
+  const stdout = { ...world.fifo("out"), isPatient: true };
+  const { streams } = world.streams.open(stdio({ stdout }), "a");
+  const bytes = Uint8Array.from({ length: 200_000 }, (_, i) => i * 7 % 251);
+  void output(world.agent.peer.openOutput(1), bytes);
+  const reader = await Deno.open(stdout.path, { read: true });
+  const finished = streams.finished("exited");
+  // Others are given up after a second.
+  await new Promise((done) => setTimeout(done, 1_300));
+  const all = new Response(reader.readable).bytes();
+  await finished;
+  assert.deepEqual(await all, bytes);
+});
+
 Deno.test("stdio: nobody waits for the output of a killed process that nobody reads", async () => {
   await using world = await World.open();
   const { streams } = world.streams.open(stdio({ stdout: world.fifo("out") }), "a");

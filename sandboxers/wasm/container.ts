@@ -7,6 +7,7 @@
 
 import type { ContainerHandle, ProcessHandle } from "../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
+import type { OperationName } from "../lifecycle/observer.ts";
 import type {
   ContainerSpec,
   ExecSpec,
@@ -121,23 +122,24 @@ export class WasmContainer implements ContainerHandle {
   /** Starts the init process; again where it failed. */
   async start(signal: AbortSignal): Promise<ProcessHandle> {
     throwIfAborted(signal, `cannot start container "${this.#spec.id}"`);
-    return await this.#start(this.#parts.init, this.#spec.process);
+    return await this.#start(this.#parts.init, this.#spec.process, "container_start");
   }
 
   /** Starts a guest beside the init process, from the same root file system. */
   async exec(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle> {
     const { process, stdio } = spec;
+    const operation = "exec_start";
     const label = `exec "${spec.id}" of container "${this.#spec.id}"`;
     const place = { spec: this.#spec, files: this.#parts.files };
     const guest = await GuestProcess.create(
       this.#context,
       place,
-      { label, process, stdio },
+      { label, operation, process, stdio },
       signal,
     );
     this.#execs.add(guest);
     try {
-      const handle = await this.#start(guest, process);
+      const handle = await this.#start(guest, process, operation);
       handle.exited.then(() => this.#forget(guest));
       return handle;
     } catch (error) {
@@ -234,7 +236,13 @@ export class WasmContainer implements ContainerHandle {
     );
   }
 
-  async #start(guest: GuestProcess, process: ProcessSpec): Promise<WasmProcess> {
+  async #start(
+    guest: GuestProcess,
+    process: ProcessSpec,
+    operation: OperationName,
+  ): Promise<WasmProcess> {
+    const { observer } = this.#context;
+    const begin = performance.now();
     const confinement = guestSteps(this.#context, this.#parts.files.root, process.user);
     using entry = this.#cgroup.enter();
     const steps = [...entry.steps, ...this.#steps, ...confinement];
@@ -244,7 +252,10 @@ export class WasmContainer implements ContainerHandle {
       steps,
       ...(filter === undefined ? {} : { filter }),
     };
+    const entered = performance.now();
+    observer.phase(operation, "confine", begin, entered);
     const started = await guest.start(options, (tid) => this.#cgroup.letGo(tid));
+    observer.phase(operation, "thread", entered);
     await entry.entered(started.pid);
     return started;
   }
@@ -286,7 +297,8 @@ function pagesOf(memoryBytes: number | undefined): number {
 }
 
 function initRole(spec: ContainerSpec): GuestRole {
-  return { label: `container "${spec.id}"`, process: spec.process, stdio: spec.stdio };
+  const { id, process, stdio } = spec;
+  return { label: `container "${id}"`, operation: "container_create", process, stdio };
 }
 
 /** What `ps -L` and `top -H` show of a guest: the start of its container's id. */

@@ -13,6 +13,7 @@ import type {
   SandboxHandle,
 } from "../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
+import { noObserver, type Observer } from "../lifecycle/observer.ts";
 import type { ContainerSpec, SandboxSpec } from "../lifecycle/spec.ts";
 import { type Log, noLog } from "../log.ts";
 import { checkForeignAnnotations } from "./annotations.ts";
@@ -48,6 +49,8 @@ export interface WasmDriverOptions {
   readonly trees?: MountTrees;
   /** Starts the processes of pods that want their own; without it there are none. */
   readonly processes?: ProcessPods;
+  /** Hears of the phases of starts (default: nobody). */
+  readonly observer?: Observer;
 }
 
 /** What wasm guests can do. */
@@ -78,8 +81,8 @@ export class WasmDriver implements Driver {
     const files = new SystemCgroupFiles(system, system.libraryPath);
     const { cgroups = new Cgroups({ files, log }) } = options;
     const filters = new SeccompFilters(system);
-    const { trees = treesOf(system), processes } = options;
-    this.#context = { engine, system, trees, podDirectory, filters, cgroups, log };
+    const { trees = treesOf(system), processes, observer = noObserver } = options;
+    this.#context = { engine, system, trees, podDirectory, filters, cgroups, observer, log };
     this.#processes = processes;
   }
 

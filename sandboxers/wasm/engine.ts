@@ -157,4 +157,8 @@ export interface EngineStats {
   readonly moduleBytes: number;
   /** Modules among them whose guests run compiled code. */
   readonly compiledModules: number;
+  /** How often a module was asked for that was in memory. */
+  readonly moduleHits: number;
+  /** How often a module was asked for that had to be made. */
+  readonly moduleMisses: number;
 }

@@ -7,6 +7,7 @@
  */
 
 import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
+import type { Observer, OperationName } from "../lifecycle/observer.ts";
 import type { ContainerSpec, Exit, ProcessSpec, StdioSpec } from "../lifecycle/spec.ts";
 import type { Log } from "../log.ts";
 import type {
@@ -39,6 +40,8 @@ export interface ContainerContext extends FileCalls {
   readonly podDirectory: string | undefined;
   /** Compiles seccomp profiles. */
   readonly filters: SeccompFilters;
+  /** Hears of the phases of starts. */
+  readonly observer: Observer;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -55,6 +58,8 @@ export interface GuestPlace {
 export interface GuestRole {
   /** What to call it in messages, such as `container "web"`. */
   readonly label: string;
+  /** The operation that it is made in. */
+  readonly operation: OperationName;
   /** What to run, and as whom. */
   readonly process: ProcessSpec;
   /** Where its streams go. */
@@ -201,9 +206,10 @@ async function createParts(
   role: GuestRole,
   signal: AbortSignal,
 ): Promise<GuestParts> {
-  const { engine, system } = context;
+  const { engine, system, observer } = context;
   const action = `cannot create ${role.label}`;
   throwIfAborted(signal, action);
+  const begin = performance.now();
   using release = new DisposableStack();
   const module = release.use(
     await loadProgram(system, files.root, role.process, (bytes) => {
@@ -212,10 +218,15 @@ async function createParts(
     }, knownPrograms(engine, system).of(spec, files.root)),
   );
   throwIfAborted(signal, action);
+  const loaded = performance.now();
+  observer.phase(role.operation, "module", begin, loaded);
   const stdio = release.use(openStdio(system, role.stdio));
+  const opened = performance.now();
+  observer.phase(role.operation, "streams", loaded, opened);
   const guest = release.use(
     await engine.instantiate(module, guestOptions(spec, role.process, stdio, files.preopens)),
   );
+  observer.phase(role.operation, "instantiate", opened);
   throwIfAborted(signal, action);
   return { guest, stdio, release: release.move() };
 }

@@ -33,6 +33,8 @@ export class ModuleCache<M extends Disposable> {
   /** In the order of last use: a Map keeps the order of insertion. */
   readonly #entries = new Map<string, Entry<M>>();
   #closed = false;
+  #hits = 0;
+  #misses = 0;
 
   /**
    * Makes an empty cache.
@@ -55,6 +57,16 @@ export class ModuleCache<M extends Disposable> {
     return sum;
   }
 
+  /** How often a module was asked for that was there or being loaded. */
+  get hits(): number {
+    return this.#hits;
+  }
+
+  /** How often a module was asked for that had to be loaded. */
+  get misses(): number {
+    return this.#misses;
+  }
+
   /**
    * Finds a module, or loads it. Callers that ask for the same one at the same time share one load.
    *
@@ -67,12 +79,15 @@ export class ModuleCache<M extends Disposable> {
     bytes: number,
     load: () => Promise<M>,
   ): Promise<ModuleReference<M>> {
-    const entry = this.#entries.get(digest) ?? { loading: load(), bytes, references: 0 };
+    const known = this.#entries.get(digest);
+    const entry = known ?? { loading: load(), bytes, references: 0 };
     this.#touch(digest, entry);
     entry.references++;
     try {
       const module = await entry.loading;
       entry.module = module;
+      if (known === undefined) this.#misses++;
+      else this.#hits++;
       return this.#reference(entry, module);
     } catch (error) {
       entry.references--;

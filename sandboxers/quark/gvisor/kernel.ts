@@ -13,6 +13,7 @@ import type {
   SandboxHandle,
 } from "../../lifecycle/driver.ts";
 import { checkId } from "../../lifecycle/ids.ts";
+import { noObserver } from "../../lifecycle/observer.ts";
 import type { SandboxSpec } from "../../lifecycle/spec.ts";
 import type { JsonObject } from "../../oci/json.ts";
 import type { AppKernel } from "../app_kernel.ts";
@@ -72,8 +73,9 @@ export class Gvisor implements AppKernel {
   }
 
   async #start(spec: SandboxSpec, names: PodNames, signal: AbortSignal): Promise<GvisorPod> {
-    const { launcher, root } = this.#options;
+    const { launcher, root, observer = noObserver } = this.#options;
     const { sandbox, directory } = names;
+    const begin = performance.now();
     const runsc = (await this.#runsc(spec)).with({ panicLog: panicLogOf(directory) });
     await writeBundle(directory, spec, this.#config(spec));
     await setSysctls(launcher, spec, signal);
@@ -83,8 +85,12 @@ export class Gvisor implements AppKernel {
       : Promise.resolve();
     // Where both fail, what runsc says counts.
     saving.catch(() => undefined);
+    const bundled = performance.now();
+    observer.phase("sandbox_start", "bundle", begin, bundled);
     await runsc.create({ ...ids, bundle: directory }, { signal });
     await saving;
+    const created = performance.now();
+    observer.phase("sandbox_start", "create", bundled, created);
     const record = await readRecord(root, ids);
     if (record === undefined) {
       throw new SandboxError("Internal", `cannot start sandbox "${spec.id}": runsc forgot it`);
@@ -93,6 +99,7 @@ export class Gvisor implements AppKernel {
     // In the host's network stack nothing has to be set up for it.
     if (runsc.options.network === "host") await pod.control.startRoot(sandbox, signal);
     else await runsc.start(ids, {}, { signal });
+    observer.phase("sandbox_start", "start", created);
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     pod.watch();
     return pod;

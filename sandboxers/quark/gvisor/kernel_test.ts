@@ -4,6 +4,7 @@ import { Gate } from "../../host/gate.ts";
 import { Launcher } from "../../host/launcher.ts";
 import { DEFAULT_PAUSE_ROOT } from "../../host/launcher_file.ts";
 import { HostMounter } from "../../host/mounter.ts";
+import { noObserver } from "../../lifecycle/observer.ts";
 import type { ContainerSpec, ExecSpec, SandboxSpec, StdioSpec } from "../../lifecycle/spec.ts";
 import { containerSpec, execSpec, sandboxSpec } from "../../lifecycle/testing/specs.ts";
 import { type Log, noLog } from "../../log.ts";
@@ -17,6 +18,8 @@ const signal = () => AbortSignal.timeout(30_000);
 /** A state directory with a root file system, and what works in it. */
 class World implements AsyncDisposable {
   readonly warnings: string[] = [];
+  /** The phases of starts, in order. */
+  readonly phases: string[] = [];
   readonly #gate: Gate;
   readonly #log: Log = {
     ...noLog,
@@ -55,6 +58,10 @@ class World implements AsyncDisposable {
       pauseRoot: DEFAULT_PAUSE_ROOT,
       rawSockets: false,
       connect: this.#gate.connect,
+      observer: {
+        ...noObserver,
+        phase: (operation, phase) => void this.phases.push(`${operation} ${phase}`),
+      },
       log: this.#log,
     });
   }
@@ -157,6 +164,11 @@ Deno.test({
     assert.equal((await pod.exited).reason, "exited");
     assert.deepEqual(world.left(), []);
     assert.deepEqual(world.warnings, []);
+    assert.deepEqual(world.phases, [
+      ...["sandbox_start bundle", "sandbox_start create", "sandbox_start start"],
+      ...["container_create bundle", "container_create create"],
+      ...["container_create bundle", "container_create create"],
+    ]);
   },
 });
 

@@ -70,6 +70,7 @@ export async function openGvisor(base: KernelBase, check: () => Promise<void>): 
     connect: base.connect,
     holder: base.holder,
     outlivesSandboxer: base.outlivesSandboxer,
+    observer: base.observer,
     log,
   });
 }

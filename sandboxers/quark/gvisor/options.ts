@@ -7,6 +7,7 @@
 import type { SourceMounter } from "../../host/bound_sources.ts";
 import type { FifoKeeper } from "../../host/fifo_holder.ts";
 import type { Launcher } from "../../host/launcher.ts";
+import type { Observer } from "../../lifecycle/observer.ts";
 import type { NetworkSpec } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
 import type { Connect } from "./control_call.ts";
@@ -51,6 +52,8 @@ export interface GvisorOptions {
   readonly holder?: FifoKeeper | undefined;
   /** Whether pods and what they hold go on when this process ends. Default yes. */
   readonly outlivesSandboxer?: boolean;
+  /** Hears of the phases of starts; missing for nobody. */
+  readonly observer?: Observer;
   /** Where notes go. */
   readonly log: Log;
 }

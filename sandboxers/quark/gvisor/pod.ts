@@ -10,6 +10,7 @@ import type { FifoKeeper } from "../../host/fifo_holder.ts";
 import type { Launcher, ProcessIdentity } from "../../host/launcher.ts";
 import type { ContainerHandle, SandboxHandle } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
+import { noObserver, type Observer } from "../../lifecycle/observer.ts";
 import { Serial } from "../../lifecycle/serial.ts";
 import {
   type ContainerSpec,
@@ -69,6 +70,8 @@ export interface PodParts {
   readonly leaving: AbortSignal;
   /** Whether it goes on when this process ends. */
   readonly outlivesSandboxer: boolean;
+  /** Hears of the phases of starts; missing for nobody. */
+  readonly observer?: Observer;
   /** Where notes go. */
   readonly log: Log;
   /** Called when nothing is left of it. */
@@ -180,7 +183,8 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
 
   /** Makes a container ready to start. */
   async createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle> {
-    const { directory, sandbox } = this.#parts;
+    const { directory, sandbox, observer = noObserver } = this.#parts;
+    const begin = performance.now();
     await using undo = new AsyncDisposableStack();
     const files = this.filesOf(spec.id);
     const config = await containerConfig(spec, { sandbox, files: sharedFiles(directory) });
@@ -191,7 +195,10 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
     undo.defer(() => opened.release());
     const { sharesPids } = config;
     const parts = { spec, files, sharesPids, opened };
+    const bundled = performance.now();
+    observer.phase("container_create", "bundle", begin, bundled);
     const container = await GvisorContainer.create(this, parts, signal);
+    observer.phase("container_create", "create", bundled);
     undo.defer(() => this.destroy(spec.id));
     this.#containers.set(spec.id, container);
     undo.defer(() => this.forget(spec.id));

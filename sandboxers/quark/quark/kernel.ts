@@ -17,6 +17,7 @@ import type {
 } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
 import { checkId } from "../../lifecycle/ids.ts";
+import { noObserver } from "../../lifecycle/observer.ts";
 import type { ContainerSpec, SandboxSpec } from "../../lifecycle/spec.ts";
 import type { AppKernel } from "../app_kernel.ts";
 import { writePodFiles } from "../gvisor/pod_files.ts";
@@ -68,15 +69,22 @@ export class Quark implements AppKernel {
     const action = `cannot start sandbox "${spec.id}"`;
     throwIfAborted(signal, action);
     checkId("sandbox id", spec.id);
+    const { observer = noObserver } = this.#options;
+    const begin = performance.now();
     await checkQuarkConfig(this.#options.configPath, action);
     const name = sandboxName(spec.id);
     const places = podPlaces(this.#options.podDirectory, spec.id);
     const cgroup = cgroupOf(spec, places);
     await using undo = new AsyncDisposableStack();
     await this.#makeBundle(spec, { name, places, cgroup }, undo);
+    const bundled = performance.now();
+    observer.phase("sandbox_start", "bundle", begin, bundled);
     const kernel = await launchQuark(this.#options, { places, name, cgroup }, signal);
     undo.defer(() => this.#options.launcher.kill(kernel));
+    const launched = performance.now();
+    observer.phase("sandbox_start", "launch", bundled, launched);
     const tasks = await this.#connect(places, kernel, signal);
+    observer.phase("sandbox_start", "connect", launched);
     undo.move();
     return this.#pod({ spec, name, places, kernel, cgroup, tasks });
   }

@@ -7,6 +7,7 @@
 import type { FifoKeeper } from "../../host/fifo_holder.ts";
 import type { Launcher } from "../../host/launcher.ts";
 import type { HostMounter } from "../../host/mounter.ts";
+import type { Observer } from "../../lifecycle/observer.ts";
 import type { Log } from "../../log.ts";
 
 /** What {@link import("./kernel.ts").Quark} works with. */
@@ -32,6 +33,8 @@ export interface QuarkOptions {
   readonly holder?: FifoKeeper | undefined;
   /** Whether pods and what they hold go on when this process ends. Default yes. */
   readonly outlivesSandboxer?: boolean;
+  /** Hears of the phases of starts; missing for nobody. */
+  readonly observer?: Observer;
   /** Where notes go. */
   readonly log: Log;
 }

@@ -6,7 +6,7 @@
 
 import type { Log } from "../../log.ts";
 import type { SandboxError } from "../../lifecycle/errors.ts";
-import type { Json } from "../../lifecycle/spec.ts";
+import type { Json, PublishedPort } from "../../lifecycle/spec.ts";
 import type { DiskSpec, Machine, MachineExit } from "../hypervisor.ts";
 import { canGrow, MACHINE_FILES, type PluggedDisk } from "./command_line.ts";
 import { Disks } from "./disks.ts";
@@ -14,6 +14,7 @@ import { growMachine, type MachineSize } from "./growth.ts";
 import { logTail, removeFile } from "./own_files.ts";
 import type { QmpClient } from "./qmp.ts";
 import type { QmpEvent, ShutdownReason } from "./qmp_events.ts";
+import { publishPorts } from "./ports.ts";
 import { type MachineRecord, type MemoryFile, writeRecord } from "./record.ts";
 import { saveMachine } from "./save.ts";
 import { Turns } from "./turns.ts";
@@ -129,6 +130,11 @@ export class QemuMachine implements Machine {
   /** See {@link Machine.detachDisk}. */
   detachDisk(serial: string): Promise<void> {
     return this.disks.detach(serial);
+  }
+
+  /** See {@link Machine.publish}. */
+  publish(ports: readonly PublishedPort[], signal: AbortSignal): Promise<void> {
+    return this.#turns.take(() => publishPorts(this.#parts.qmp, ports, signal));
   }
 
   /** See {@link Machine.save}. */

@@ -83,6 +83,8 @@ interface Args {
   };
   "migrate": { readonly uri: string };
   "migrate_cancel": NoArgs;
+  /** A command for people, for what QMP has no other one. */
+  "human-monitor-command": { readonly "command-line": string };
 }
 
 /** The name of a command. */
@@ -99,6 +101,7 @@ interface Results {
   "query-named-block-nodes": readonly BlockNodeInfo[];
   "qom-list": readonly string[];
   "qom-get": string;
+  "human-monitor-command": string;
 }
 
 /** The result of a command. */
@@ -129,10 +132,8 @@ const READERS: { readonly [C in keyof Results]: (answer: unknown) => Results[C] 
       readonly: member(node, "ro") === true,
     })),
   "qom-list": (answer) => list(answer).map((property) => text(property, "name")),
-  "qom-get": (answer) => {
-    if (typeof answer !== "string") throw unexpected("a text", answer);
-    return answer;
-  },
+  "qom-get": plainText,
+  "human-monitor-command": plainText,
 };
 
 /**
@@ -154,6 +155,11 @@ export function readResult(command: QmpCommand, answer: unknown): unknown {
 
 function hasReader(command: QmpCommand): command is keyof Results {
   return Object.hasOwn(READERS, command);
+}
+
+function plainText(answer: unknown): string {
+  if (typeof answer !== "string") throw unexpected("a text", answer);
+  return answer;
 }
 
 function member(value: unknown, name: string): unknown {

@@ -16,7 +16,8 @@ const OTHERS_READ = 0o004;
 const GROUP_SHIFT = 3;
 
 /**
- * Looks at the directories above a snapshot.
+ * Looks at the directories above a snapshot, as far as the permissions of this process let it: what is
+ * above a sandboxer's own directories it cannot see.
  *
  * @param directory That of the snapshot.
  * @param user The VMM's user; undefined where it is this process's own.
@@ -28,8 +29,9 @@ export async function checkReachable(
 ): Promise<void> {
   if (user === undefined) return;
   for (let above = parentOf(directory);; above = parentOf(above)) {
-    const { mode } = await Deno.stat(above);
-    if (((mode ?? 0) & OTHERS_PASS) === 0) {
+    const mode = await modeOf(above);
+    if (mode === undefined) return;
+    if ((mode & OTHERS_PASS) === 0) {
       throw new SandboxError(
         "PermissionDenied",
         `machines run as other users, who cannot pass through "${above}": chmod o+x it, choose ` +
@@ -63,6 +65,16 @@ export async function checkReadable(
       `machines run as other users, who cannot read "${path}": chgrp it to ${user.gid}, which ` +
         `"cp -a" would have kept`,
     );
+  }
+}
+
+/** The mode of a directory; undefined where it is not for this process to know. */
+async function modeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await Deno.stat(path)).mode ?? 0;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) return undefined;
+    throw error;
   }
 }
 

@@ -69,6 +69,8 @@ export class Templates implements SavedMachines {
   readonly #now: () => number;
   #opened: Promise<void> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  #built = 0;
+  #failed = 0;
 
   /** Touches nothing yet. */
   constructor(options: TemplatesOptions) {
@@ -115,6 +117,11 @@ export class Templates implements SavedMachines {
     if (template === undefined) return;
     this.#fail(template.note.key);
     this.#drop(template);
+  }
+
+  /** How many are known, and how many were made or could not be. */
+  get counts(): { readonly known: number; readonly built: number; readonly failed: number } {
+    return { known: this.#templates.size, built: this.#built, failed: this.#failed };
   }
 
   /** Ends what is being made. Templates stay on disk. */
@@ -185,6 +192,7 @@ export class Templates implements SavedMachines {
       return template;
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
+      this.#failed++;
       const until = this.#fail(key);
       log.warn("cannot make a template: pods are booted", {
         error: SandboxError.from(error),
@@ -202,6 +210,7 @@ export class Templates implements SavedMachines {
     await using unfinished = await this.#store.begin(key);
     await buildTemplate(spec, unfinished.directory, this.#options, signal);
     const template = await unfinished.publish();
+    this.#built++;
     const { directory, note } = template;
     const bytes = note.files.reduce((sum, file) => sum + file.bytes, 0);
     this.#options.log.info("made a template", {

@@ -16,6 +16,7 @@ import type { ContainerSpec, Json, SandboxSpec } from "../../lifecycle/spec.ts";
 import { TestGate } from "../../lifecycle/testing/gate.ts";
 import { sandboxSpec } from "../../lifecycle/testing/specs.ts";
 import { createLog, type Log } from "../../log.ts";
+import { LiveTelemetry } from "../../telemetry/telemetry.ts";
 import { defaultVmmConfig } from "../config/load.ts";
 import { machineFor, type PodMachine } from "../config/machine.ts";
 import {
@@ -223,6 +224,8 @@ export class World implements AsyncDisposable {
   trees = 0;
   /** What pods' machines are to be. */
   machine: Partial<PodMachine> = {};
+  /** Hears of what is done. */
+  readonly telemetry = new LiveTelemetry({ kind: "vmm" });
   readonly #clients: AgentClient[] = [];
 
   private constructor(
@@ -283,6 +286,7 @@ export class World implements AsyncDisposable {
   /** Starts guests as a sandboxer does. */
   newStarter(machines: Machines = this.newMachines()): GuestStarter {
     return new GuestStarter({
+      telemetry: this.telemetry,
       machines,
       hypervisor: this.hypervisor,
       places: this.places,
@@ -307,6 +311,7 @@ export class World implements AsyncDisposable {
   /** Runs pods as a sandboxer does. */
   newDriver(): VmmDriver {
     return new VmmDriver({
+      observer: this.telemetry,
       starter: this.newStarter(),
       files: this.files,
       streams: () => this.streams,

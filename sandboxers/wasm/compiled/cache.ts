@@ -58,6 +58,8 @@ export interface CompiledCacheStats {
   readonly compiled: number;
   /** Modules that could not be compiled. */
   readonly failed: number;
+  /** How long compiling took altogether, in milliseconds. */
+  readonly compileMs: number;
   /** Requests that were not taken because too many waited. */
   readonly dropped: number;
   /** Entries that were damaged, or did not load. */
@@ -97,7 +99,10 @@ export class CompiledCache implements CompiledModules {
   readonly #told = new Set<string>();
   /** Settled when what was rejected is removed. */
   #removed: Promise<void> = Promise.resolve();
-  readonly #counts = { hits: 0, misses: 0, compiled: 0, failed: 0, dropped: 0, rejected: 0 };
+  readonly #counts = {
+    ...{ hits: 0, misses: 0, compiled: 0, failed: 0, dropped: 0, rejected: 0 },
+    compileMs: 0,
+  };
 
   private constructor(options: CompiledCacheOptions, directory: CompiledDirectory | undefined) {
     const { log = noLog, now = Date.now, compilesMax = 1, delayMs = DELAY_MS } = options;
@@ -266,10 +271,12 @@ export class CompiledCache implements CompiledModules {
         kind: "unavailable",
         reason: error instanceof Error ? error.message : String(error),
       }));
+    const ms = Math.round(performance.now() - begin);
+    this.#counts.compileMs += ms;
     const fields = {
       module: digest,
       bytes: bytes.length,
-      ms: Math.round(performance.now() - begin),
+      ms,
       ...("reason" in result ? { reason: result.reason } : {}),
     };
     if (result.kind === "compiled") {

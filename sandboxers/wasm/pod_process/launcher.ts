@@ -47,8 +47,8 @@ export interface PodLauncherOptions {
   readonly cgroups: PodCgroups;
   /** Where notes go. */
   readonly log: Log;
-  /** How much pod processes say. */
-  readonly logLevel: LogLevel;
+  /** How much pod processes that are started now say. */
+  readonly logLevel: () => LogLevel;
   /** The launcher (default: the one that was built). */
   readonly launcherPath?: string;
 }
@@ -159,7 +159,7 @@ export class PodLauncher {
     child.unref();
     const process = await this.#options.processes.find(child.pid);
     try {
-      const { logLevel } = this.#options;
+      const logLevel = this.#options.logLevel();
       await this.#begin(child, { spec, directory, logLevel }, signal);
       if (process !== undefined) return process;
       throw new SandboxError("Internal", "the pod process has ended");

@@ -285,7 +285,10 @@ export class ProcessPod implements SandboxHandle {
         this.#context.system.close(fd);
       }
     } catch (error) {
-      this.#context.log.warn("cannot hand compiled code over", { error: String(error) });
+      this.#context.log.warn("cannot hand compiled code over", {
+        sandbox: this.#pod.spec.id,
+        error: String(error),
+      });
     }
     connection.found(id, ticket);
   }

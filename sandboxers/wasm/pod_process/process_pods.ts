@@ -7,6 +7,7 @@
 
 import type { AdoptableSandbox, AdoptedSandbox, SandboxHandle } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
+import { noObserver, type Observer } from "../../lifecycle/observer.ts";
 import type { ContainerSpec, SandboxSpec } from "../../lifecycle/spec.ts";
 import type { Log, LogLevel } from "../../log.ts";
 import { Cgroups } from "../cgroups/cgroups.ts";
@@ -39,16 +40,19 @@ export interface ProcessPodsOptions {
   readonly compiled?: CompiledModules;
   /** Where notes go. */
   readonly log: Log;
-  /** How much pod processes say (default `info`). */
-  readonly logLevel?: LogLevel;
+  /** How much pod processes that are started now say (default `info`). */
+  readonly logLevel?: () => LogLevel;
   /** The launcher (default: the one that was built). */
   readonly launcherPath?: string;
+  /** Hears of the phases of starts (default: nobody). */
+  readonly observer?: Observer;
 }
 
 /** Makes pods with a process of their own. */
 export class ProcessPods {
   readonly #context: ProcessPodContext;
   readonly #launcher: PodLauncher;
+  readonly #observer: Observer;
 
   /**
    * Starts nothing yet.
@@ -63,9 +67,11 @@ export class ProcessPods {
       system,
       compiled,
       log,
-      logLevel = "info",
+      logLevel = () => "info" as const,
       launcherPath,
+      observer = noObserver,
     } = options;
+    this.#observer = observer;
     const { libraryPath } = system;
     const processes = new Processes(libraryPath, system);
     const files = new SystemCgroupFiles(system, libraryPath);
@@ -99,9 +105,13 @@ export class ProcessPods {
    * @throws {SandboxError} When it cannot be started; then nothing is left of it.
    */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
+    const begin = performance.now();
     const pod = await this.#launcher.start(spec, signal);
+    const runs = performance.now();
+    this.#observer.phase("sandbox_start", "process", begin, runs);
     try {
       const { handle } = await ProcessPod.connect(this.#context, pod);
+      this.#observer.phase("sandbox_start", "connect", runs);
       if (!signal.aborted) return handle;
       await handle.stop(0);
       throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);

@@ -119,6 +119,8 @@ export class V8Engine implements Engine {
       modules: this.#modules.size,
       moduleBytes: this.#modules.bytes,
       compiledModules: this.#modules.size,
+      moduleHits: this.#modules.hits,
+      moduleMisses: this.#modules.misses,
     };
   }
 

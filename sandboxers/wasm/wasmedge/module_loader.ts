@@ -63,8 +63,12 @@ export class ModuleLoader {
     readonly modules: number;
     readonly moduleBytes: number;
     readonly compiledModules: number;
+    readonly moduleHits: number;
+    readonly moduleMisses: number;
   } {
     return {
+      moduleHits: this.#modules.hits,
+      moduleMisses: this.#modules.misses,
       modules: this.#modules.size,
       moduleBytes: this.#modules.bytes,
       compiledModules: [...this.#modules.modules()].filter(({ module }) => module.compiled).length,
