@@ -37,6 +37,31 @@ export function codeOfExit(exit: Exit): number {
   return exit.reason === "trap" ? SIGNAL_BASE + SIGABRT : exit.status & 0xff;
 }
 
+/** The end of a process as the management API tells it. */
+export interface WireExit {
+  /** Its status; 128 + n after signal n. */
+  readonly status: number;
+  /** `exited`, `signaled`, `trap`, `oom` or `lost`. */
+  readonly reason: string;
+  /** Why, for people. */
+  readonly message: string;
+}
+
+/**
+ * The exit code for the end of a process in a sandboxer; what its status does not tell is told.
+ *
+ * @param exit The end.
+ * @param ports Tells on standard error.
+ */
+export function codeOfWireExit(
+  exit: WireExit,
+  ports: { complain(message: string): void },
+): number {
+  const { status, reason, message } = exit;
+  if (reason === "oom" || reason === "lost") ports.complain(message === "" ? reason : message);
+  return reason === "trap" ? SIGNAL_BASE + SIGABRT : status & 0xff;
+}
+
 /** The exit code for having been ended by a signal. */
 export function codeOfSignal(signal: number): number {
   return SIGNAL_BASE + signal;

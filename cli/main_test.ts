@@ -19,7 +19,7 @@ Deno.test("quasaur --help and run wasm --help print help with examples", async (
   assert.match(top.stdout, /\brun\b[\s\S]*\bversion\b/);
   const wasm = await place.run(["run", "wasm", "--help"]);
   assert.equal(wasm.code, 0);
-  assert.match(wasm.stdout, /Usage: quasaur run wasm \[options\] FILE \[-- args\.\.\.\]/);
+  assert.match(wasm.stdout, /Usage: quasaur run wasm \[options\] WHAT \[-- args\.\.\.\]/);
   for (const text of ["--dir", "--env", "--memory", "--workdir", "Examples:"]) {
     assert.ok(wasm.stdout.includes(text), text);
   }
@@ -40,13 +40,10 @@ Deno.test("a bad command line ends with 2, says what was found and prints nothin
     [["runn"], /unknown command 'runn' \(Did you mean run\?\)/],
     [["--bogus"], /unknown option '--bogus'/],
     [["run"], /missing required argument 'kind'/],
-    [["run", "wasm"], /missing required argument 'FILE'/],
-    [["run", "wasm", ""], /Invalid FILE ""/],
-    [
-      ["run", "quark", "disk.img"],
-      /kind "quark": not in this version: expected wasm, vmm or gvisor/,
-    ],
-    [["run", "quark", "--rootfs", "x"], /kind "quark": not in this version: expected wasm/],
+    [["run", "wasm"], /missing required argument 'WHAT'/],
+    [["run", "wasm", ""], /Invalid WHAT ""/],
+    [["run", "quark"], /missing required argument 'WHAT'/],
+    [["run", "quark", "--rootfs", "x"], /missing required argument 'COMMAND'/],
     [["run", "podman"], /kind "podman": unknown: expected wasm/],
     [["run", "wasm", "--bogus", "x.wasm"], /unknown option '--bogus'/],
     [["run", "wasm", "--dir"], /option '--dir .*' argument missing/],

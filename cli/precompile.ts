@@ -14,9 +14,9 @@ import { openEngineCache, SYSTEM_CACHE_DIRECTORY } from "../sandboxers/wasm/comp
 import { Precompiler } from "../sandboxers/wasm/compiled/precompile.ts";
 import { WasmEdgeEngine } from "../sandboxers/wasm/wasmedge/engine.ts";
 import { SOME_FAILED } from "./exit_codes.ts";
-import type { ContainerdPlace } from "./image/containerd.ts";
 import { findModules, type FoundModule } from "./image/modules.ts";
-import { resolveReference } from "./image/reference.ts";
+import { findSource } from "../sandboxers/images/source.ts";
+import { MODULE_BYTES_MAX } from "../sandboxers/wasm/module_bytes.ts";
 import { print, printError } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -108,13 +108,23 @@ async function precompile(name: string, options: PrecompileOptions): Promise<Pre
 
 async function modulesOf(
   name: string,
-  place: ContainerdPlace,
+  { address, namespace }: Pick<PrecompileOptions, "address" | "namespace">,
   all: boolean,
 ): Promise<readonly FoundModule[]> {
-  const reference = await resolveReference(name, place);
-  if (reference.kind === "module") return [{ path: name, bytes: reference.bytes }];
-  await using content = reference.content;
+  const source = await findSource(name, { containerd: { address, namespaces: [namespace] } });
+  if (source.kind === "rootfs") {
+    const reason = "it has no index.json: expected an OCI image layout";
+    throw new SandboxError("InvalidArgument", `cannot read image "${name}": ${reason}`);
+  }
+  if (source.kind !== "image") return [{ path: name, bytes: await readModule(name) }];
+  await using content = await source.open();
   return await findModules(content, all);
+}
+
+async function readModule(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const { size } = await Deno.stat(path);
+  if (size <= MODULE_BYTES_MAX) return await Deno.readFile(path);
+  throw new SandboxError("InvalidArgument", `cannot read "${path}": it has ${size} bytes`);
 }
 
 async function compileOne(

@@ -5,14 +5,42 @@
  */
 
 import { Command, CommanderError } from "commander";
-import { SandboxError } from "../mod.ts";
+import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+import { attachCommand } from "./attach.ts";
+import { addAddress } from "./client/command.ts";
+import { completeCommand, completionCommand } from "./completion.ts";
 import { configCommand } from "./config.ts";
+import { cpCommand } from "./cp.ts";
+import { doctorCommand } from "./doctor.ts";
+import { eventsCommand } from "./events.ts";
+import { execCommand } from "./exec.ts";
+import { containerdCommand } from "./containerd.ts";
 import { codeOfError, USAGE } from "./exit_codes.ts";
 import { imagesCommand } from "./images.ts";
+import { inspectCommand } from "./inspect.ts";
+import { installCommand, uninstallCommand } from "./install.ts";
+import { killCommand } from "./kill.ts";
+import { logsCommand } from "./logs.ts";
+import { pauseCommand, resumeCommand } from "./pause.ts";
+import { psCommand } from "./ps.ts";
+import { rmCommand } from "./rm.ts";
 import { runCommand } from "./run.ts";
+import { forkCommand, restoreCommand, snapshotCommand } from "./snapshot.ts";
+import { statsCommand } from "./stats.ts";
+import { stopCommand } from "./stop.ts";
 import { complain, print, printError } from "./terminal.ts";
+import { topCommand } from "./top/command.ts";
+import { updateCommand } from "./update.ts";
 import { UsageError } from "./usage_error.ts";
 import { VERSION, versionCommand } from "./version.ts";
+import { waitCommand } from "./wait.ts";
+
+const EXAMPLES = `
+Examples:
+  quasaur run wasm hello.wasm -- world
+  quasaur ps
+  quasaur exec -it web sh
+  quasaur doctor`;
 
 /**
  * Runs the command line.
@@ -37,17 +65,51 @@ export async function runProgram(args: readonly string[]): Promise<number> {
   }
 }
 
-function buildProgram(end: (code: number) => void): Command {
-  const program = new Command("quasaur")
-    .description("Runs programs in sandboxes.")
+/**
+ * Makes the command line.
+ *
+ * @param end Receives the exit code of whatever is run.
+ */
+export function buildProgram(end: (code: number) => void): Command {
+  const program = addAddress(new Command("quasaur"))
+    .description("Runs programs in sandboxes, and looks after those of all sandboxers.")
     .version(`quasaur ${VERSION}`, "--version", "print the version")
     .helpCommand("help [command]", "Print the help of a command.")
     .enablePositionalOptions()
-    .addHelpText("after", "\nExample:\n  quasaur run wasm hello.wasm -- world")
+    .addHelpText("after", EXAMPLES);
+  program.commandsGroup("Sandboxes:")
     .addCommand(runCommand(end))
-    .addCommand(imagesCommand(end))
+    .addCommand(psCommand(end))
+    .addCommand(execCommand(end))
+    .addCommand(attachCommand(end))
+    .addCommand(logsCommand(end))
+    .addCommand(stopCommand(end))
+    .addCommand(killCommand(end))
+    .addCommand(rmCommand(end))
+    .addCommand(pauseCommand(end))
+    .addCommand(resumeCommand(end))
+    .addCommand(updateCommand(end))
+    .addCommand(waitCommand(end));
+  program.commandsGroup("Insight:")
+    .addCommand(statsCommand(end))
+    .addCommand(topCommand(end))
+    .addCommand(eventsCommand(end))
+    .addCommand(inspectCommand(end));
+  program.commandsGroup("Memory and files:")
+    .addCommand(cpCommand(end))
+    .addCommand(snapshotCommand(end))
+    .addCommand(restoreCommand(end))
+    .addCommand(forkCommand(end))
+    .addCommand(imagesCommand(end));
+  program.commandsGroup("This host:")
+    .addCommand(doctorCommand(end))
     .addCommand(configCommand(end))
+    .addCommand(containerdCommand(end))
+    .addCommand(installCommand(end))
+    .addCommand(uninstallCommand(end))
+    .addCommand(completionCommand())
     .addCommand(versionCommand());
+  program.addCommand(completeCommand(program), { hidden: true });
   configure(program);
   return program;
 }

@@ -8,28 +8,22 @@
 import { Command } from "commander";
 import { type GvisorOpenOptions, type GvisorSandboxer, open } from "../mod.ts";
 import { type OwnTerminal, ownTerminal } from "./raw_terminal.ts";
-import {
-  addLinuxOptions,
-  checkRights,
-  LINUX_EXIT_CODES,
-  type LinuxCommandOptions,
-  RESOURCE_PARSERS,
-  runLinux,
-  warn,
-} from "./run_linux.ts";
+import { checkRights, LINUX_HELP, type LinuxCommandOptions, runLinux, warn } from "./run_linux.ts";
+import { addConfigOptions, addRunOptions } from "./run_options.ts";
+import { checkHostPorts } from "./run_publish.ts";
+import { THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
 import { type GvisorNet, parseGvisorNet } from "./run_values.ts";
-import { UsageError } from "./usage_error.ts";
 
 const EXAMPLES = `
-The command sees the files of --rootfs, and gVisor's kernel in the place of the host's. What it
-writes goes to that directory; --read-only or --set gvisor.overlay=memory keep it as it is.
-${LINUX_EXIT_CODES}
+The command sees gVisor's kernel in the place of the host's. What it writes to a directory goes there;
+--read-only or --set gvisor.overlay=memory keep it as it is. Images stay as they are.
+${LINUX_HELP.trimStart()}
 
-From the source, \`deno task quasaur:gvisor\` has the rights that this takes.
+With --net host, it listens at the host's own ports: --publish can only name a port twice.
 
 Examples:
-  quasaur run gvisor --rootfs ./alpine -- /bin/sh -c 'dmesg | head'
-  quasaur run gvisor --rootfs ./alpine -it --net host -- /bin/sh
+  quasaur run gvisor ./alpine.tar -- -c 'dmesg | head'
+  quasaur run gvisor -it --net host docker.io/library/debian:12 bash
   quasaur run gvisor --rootfs ./alpine --memory 512Mi --volume ./data:/data:ro -- ls /data`;
 
 /** The options as commander gathers them. */
@@ -43,6 +37,8 @@ export interface RunGvisorPorts {
   readonly open: (options: GvisorOpenOptions) => Promise<GvisorSandboxer>;
   /** The terminal of this process; undefined where it has none. */
   readonly terminal: () => OwnTerminal | undefined;
+  /** Reaches sandboxers that run. */
+  readonly through: ThroughPorts;
 }
 
 /**
@@ -53,26 +49,22 @@ export interface RunGvisorPorts {
  */
 export function runGvisorCommand(
   end: (code: number) => void,
-  ports: RunGvisorPorts = { open: openWithRights, terminal: ownTerminal },
+  ports: RunGvisorPorts = { open: openWithRights, terminal: ownTerminal, through: THROUGH_PORTS },
 ): Command {
   const command = new Command("gvisor")
     .description("Run a command over an application kernel (gVisor).")
-    .usage("[options] [--] COMMAND [args...]")
-    .argument("<COMMAND>", "what to run, as its root file system knows it")
-    .argument("[args...]", "arguments of the command")
+    .usage("[options] WHAT [--] [args...]")
+    .argument("[words...]", "what to run, and its arguments")
     .passThroughOptions()
-    .option("--rootfs <DIR>", "a directory as its root file system")
-    .option("--cpus <N>", "CPUs, default all", RESOURCE_PARSERS.cpus)
-    .option("--memory <SIZE>", "memory of the command, such as 256Mi", RESOURCE_PARSERS.memory)
     .option(
       "--net <WHAT>",
       "none, host, or the path of a network namespace, default none",
       parseGvisorNet,
     );
-  return addLinuxOptions(command, "quark")
+  return addConfigOptions(addRunOptions(command), "quark")
     .addHelpText("after", EXAMPLES)
-    .action(async (command: string, args: string[], options: GvisorCommandOptions) => {
-      end(await runOverGvisor([command, ...args], options, ports));
+    .action(async (words: string[], options: GvisorCommandOptions) => {
+      end(await runOverGvisor(command, words, options, ports));
     });
 }
 
@@ -84,31 +76,41 @@ async function openWithRights(options: GvisorOpenOptions): Promise<GvisorSandbox
 
 /** Runs a command; the answer is the exit code. */
 async function runOverGvisor(
-  command: readonly string[],
+  commandLine: Command,
+  words: readonly string[],
   options: GvisorCommandOptions,
-  ports: RunGvisorPorts,
+  { open, terminal, through }: RunGvisorPorts,
 ): Promise<number> {
-  const { config, set = [], cpus, memory, net, hostname, rootfs } = options;
-  if (rootfs === undefined) throw new UsageError("Expected --rootfs DIR");
+  const { config, set = [], cpus, memory, hostname, name, publish = [] } = options;
+  const { net = { kind: "none" } } = options;
+  const network = net.kind === "namespace" ? net.path : net.kind;
+  checkHostPorts(publish, network);
   return await runLinux({
-    command,
-    options,
-    terminal: ports.terminal,
+    kind: "gvisor",
+    commandLine,
+    words,
+    // Ports are the host's own already.
+    options: { ...options, publish: [] },
+    terminal,
     patience: "starting gVisor; the first start after a boot finds out what works here ...",
-    start: async (undo, run, signal) => {
+    through,
+    asked: { network, runtime: "gvisor" },
+    start: async (undo, run, { source, name: what }, images, signal) => {
       const sandboxer = undo.use(
-        await ports.open({ onWarning: warn, ...(config === undefined ? {} : { config }), set }),
+        await open({ onWarning: warn, images, ...(config === undefined ? {} : { config }), set }),
       );
       const sandbox = undo.use(
         await sandboxer.createSandbox({
-          network: net ?? { kind: "none" },
+          network: net,
+          ...(name === undefined ? {} : { id: name }),
           ...(cpus === undefined ? {} : { cpus }),
           ...(memory === undefined ? {} : { memoryBytes: memory }),
           hostname: hostname ?? "quasaur",
           signal,
         }),
       );
-      return undo.use(await sandbox.run({ ...run, rootfs }));
+      const files = source.kind === "rootfs" ? { rootfs: source.path } : { image: what };
+      return undo.use(await sandbox.run({ ...run, ...files }));
     },
   });
 }

@@ -5,6 +5,7 @@ import { EmbeddedGvisorSandboxer } from "../sandboxers/embedded/gvisor_sandboxer
 import { ScriptDriver } from "../sandboxers/embedded/testing/script_driver.ts";
 import { runGvisorCommand } from "./run_gvisor.ts";
 import { Workplace } from "./testing/command.ts";
+import { NO_SANDBOXERS } from "./testing/no_sandboxers.ts";
 
 /** Runs the command on scripts. */
 async function runGvisor(args: readonly string[]) {
@@ -18,6 +19,7 @@ async function runGvisor(args: readonly string[]) {
       return Promise.resolve(new EmbeddedGvisorSandboxer(loaded, options));
     },
     terminal: () => undefined,
+    through: NO_SANDBOXERS,
   });
   const program = new Command("run").enablePositionalOptions().addCommand(command);
   await program.parseAsync(["gvisor", ...args], { from: "user" });
@@ -65,7 +67,9 @@ Deno.test("run gvisor kills the command when its time is over, and ends with 124
 Deno.test("run gvisor refuses command lines that make no sense, each with what is wrong", async () => {
   await using place = await Workplace.make();
   const wrong: [string[], RegExp][] = [
-    [["x"], /Expected --rootfs DIR/],
+    [[], /missing required argument 'WHAT'.*--rootfs DIR/],
+    [["--rootfs", "/"], /missing required argument 'COMMAND'/],
+    [["--rootfs", "/", "-p", "80:80", "x"], /Cannot publish 80:80: the sandbox has no network/],
     [["--rootfs", "/", "--net", "user", "x"], /--net "user": expected none, host, or the absolute/],
   ];
   await Promise.all(wrong.map(async ([args, message]) => {

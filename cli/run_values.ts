@@ -6,6 +6,7 @@
  */
 
 import type { DirectoryMount, WasmEngine } from "../mod.ts";
+import { isUser, USER_SYNTAX } from "../sandboxers/images/users.ts";
 import { parseSize, SIZE_SYNTAX } from "./units.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -91,6 +92,16 @@ export function parseEngine(text: string): WasmEngine {
 }
 
 /**
+ * Reads how far a module is kept apart from others.
+ *
+ * @throws {UsageError}
+ */
+export function parseIsolation(text: string): "thread" | "process" {
+  if (text === "thread" || text === "process") return text;
+  throw bad("--isolation", text, "thread or process");
+}
+
+/**
  * Reads a number of CPUs, which may have a fraction.
  *
  * @throws {UsageError}
@@ -110,6 +121,11 @@ export function parseNet(text: string): "none" | "user" {
   throw bad("--net", text, "none or user");
 }
 
+/** What a module reaches. */
+export type WasmNet =
+  | { readonly kind: "host" }
+  | { readonly kind: "namespace"; readonly path: string };
+
 /** What a sandbox of gVisor reaches. */
 export type GvisorNet =
   | { readonly kind: "none" | "host" }
@@ -122,8 +138,7 @@ export type GvisorNet =
  */
 export function parseGvisorNet(text: string): GvisorNet {
   if (text === "none" || text === "host") return { kind: text };
-  const isPath = text.startsWith("/") && !text.split("/").includes("..");
-  if (isPath && text.length > 1) return { kind: "namespace", path: text };
+  if (isNamespacePath(text)) return { kind: "namespace", path: text };
   throw bad("--net", text, "none, host, or the absolute path of a network namespace");
 }
 
@@ -136,6 +151,70 @@ export function parseUser(text: string): { readonly uid: number; readonly gid: n
   const [, uid, gid = uid] = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text) ?? [];
   if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) };
   throw bad("--user", text, "UID or UID:GID, as numbers");
+}
+
+/**
+ * Reads `USER` or `USER:GROUP`, names or numbers. Numbers alone are no question to anybody: a group
+ * that is missing is that of the user's number.
+ *
+ * @throws {UsageError}
+ */
+export function parseUserName(
+  text: string,
+): { readonly uid: number; readonly gid: number } | string {
+  if (/^\d+(:\d+)?$/.test(text)) return parseUser(text);
+  if (isUser(text)) return text;
+  throw bad("--user", text, USER_SYNTAX);
+}
+
+/**
+ * Reads a name for a sandbox.
+ *
+ * @throws {UsageError}
+ */
+export function parseName(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text)) return text;
+  throw bad(
+    "--name",
+    text,
+    'at most 64 letters, digits, ".", "_" and "-", a letter or digit first',
+  );
+}
+
+/**
+ * Reads a hostname.
+ *
+ * @throws {UsageError}
+ */
+export function parseHostname(text: string): string {
+  if (/^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/.test(text)) return text;
+  throw bad("--hostname", text, 'at most 63 letters, digits, "." and "-"');
+}
+
+/**
+ * Reads `NAME` or `NAME=VALUE`.
+ *
+ * @throws {UsageError}
+ */
+export function parseLabel(text: string): readonly [string, string] {
+  const [name = "", ...value] = text.split("=");
+  if (/^[\x21-\x7e]{1,256}$/.test(name)) return [name, value.join("=")];
+  throw bad("--label", text, "NAME=VALUE, the name without spaces");
+}
+
+/**
+ * Reads what a module reaches.
+ *
+ * @throws {UsageError}
+ */
+export function parseWasmNet(text: string): WasmNet {
+  if (text === "host") return { kind: text };
+  if (isNamespacePath(text)) return { kind: "namespace", path: text };
+  throw bad("--net", text, "host, or the absolute path of a network namespace");
+}
+
+function isNamespacePath(text: string): boolean {
+  return text.startsWith("/") && text.length > 1 && !text.split("/").includes("..");
 }
 
 /**
@@ -184,12 +263,14 @@ const DURATION_MS_MAX = 2_147_483_647;
 /**
  * Reads a duration, in seconds where it has no unit.
  *
+ * @param text What was written.
+ * @param option The option, for the message.
  * @returns Milliseconds.
  * @throws {UsageError}
  */
-export function parseDuration(text: string): number {
+export function parseDuration(text: string, option = "--timeout"): number {
   const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text) ?? [];
   const ms = digits === "" ? 0 : Math.ceil(Number(digits) * (DURATION_UNITS_MS[unit] ?? NaN));
   if (ms > 0 && ms <= DURATION_MS_MAX) return ms;
-  throw bad("--timeout", text, "a duration such as 30s: a number above 0 with ms, s, m or h");
+  throw bad(option, text, "a duration such as 30s: a number above 0 with ms, s, m or h");
 }

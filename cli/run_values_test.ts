@@ -5,9 +5,14 @@ import {
   parseDuration,
   parseEnvironment,
   parseGvisorNet,
+  parseHostname,
+  parseIsolation,
+  parseLabel,
   parseMemory,
+  parseName,
   parseNet,
   parseUser,
+  parseUserName,
   parseVolume,
   parseWorkdir,
 } from "./run_values.ts";
@@ -91,6 +96,27 @@ Deno.test("--cpus, --net, --user and --timeout take what they mean", () => {
   assert.equal(parseDuration("1.5s"), 1500);
   assert.equal(parseDuration("2m"), 120_000);
   assert.equal(parseDuration("20ms"), 20);
+});
+
+Deno.test("--user of run takes names too, and numbers as before", () => {
+  assert.deepEqual(parseUserName("5"), { uid: 5, gid: 5 });
+  assert.equal(parseUserName("www-data:1000"), "www-data:1000");
+  for (const text of ["", ":", "a:", "a b", "a:b:c"]) {
+    refuses(() => parseUserName(text), "--user", "USER:GROUP");
+  }
+});
+
+Deno.test("--name, --hostname, --label and --isolation take what they mean", () => {
+  assert.equal(parseName("web-1.a_b"), "web-1.a_b");
+  assert.equal(parseHostname("box.example"), "box.example");
+  assert.deepEqual(parseLabel("a/b=c=d"), ["a/b", "c=d"]);
+  assert.deepEqual(parseLabel("bare"), ["bare", ""]);
+  assert.equal(parseIsolation("process"), "process");
+  refuses(() => parseName("-x"), "--name");
+  refuses(() => parseName("a".repeat(65)), "--name");
+  refuses(() => parseHostname("a_b"), "--hostname");
+  refuses(() => parseLabel("=x"), "--label");
+  refuses(() => parseIsolation("vm"), "--isolation", "thread or process");
 });
 
 Deno.test("--volume takes a file or directory, a path inside and a mode", () => {

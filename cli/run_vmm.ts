@@ -8,32 +8,30 @@
 import { Command } from "commander";
 import { open, type VmmOpenOptions, type VmmSandboxer } from "../mod.ts";
 import { type OwnTerminal, ownTerminal } from "./raw_terminal.ts";
-import {
-  addLinuxOptions,
-  checkRights,
-  LINUX_EXIT_CODES,
-  type LinuxCommandOptions,
-  RESOURCE_PARSERS,
-  runLinux,
-  warn,
-} from "./run_linux.ts";
+import { checkRights, LINUX_HELP, type LinuxCommandOptions, runLinux, warn } from "./run_linux.ts";
+import { addConfigOptions, addRunOptions } from "./run_options.ts";
+import { THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
 import { parseNet } from "./run_values.ts";
 import { UsageError } from "./usage_error.ts";
 
 const EXAMPLES = `
-The command sees a Linux of its own: the files of --rootfs or --image, and a kernel that it shares
-with nobody. What it writes there is gone with it. ${LINUX_EXIT_CODES}
+The command sees a Linux of its own, with a kernel that it shares with nobody. What it writes to its
+files is gone with it. A file with an erofs or ext4 file system is taken as WHAT, too.
+${LINUX_HELP.trimStart()}
 
-From the source, \`deno task quasaur:vmm\` has the rights that this takes.
+--publish needs --net user, and stands for it. Ports of the host below 1024 cannot be published.
 
 Examples:
-  quasaur run vmm --rootfs ./alpine -- /bin/sh -c 'uname -a'
-  quasaur run vmm --rootfs ./alpine -it --net user -- /bin/sh
+  quasaur run vmm ./alpine.tar -- -c 'uname -a'
+  quasaur run vmm -it --net user docker.io/library/debian:12 bash
+  quasaur run vmm -d -p 8080:80 --name web docker.io/library/nginx:1
   quasaur run vmm --image debian.erofs --memory 512Mi --volume ./data:/data:ro -- ls /data`;
+
+/** Asks for a shared tree; see sandboxers/vmm/config/annotations.ts. */
+const SHARE_FS = { "quasaur.dev/share-fs": "virtiofs" };
 
 /** The options as commander gathers them. */
 interface VmmCommandOptions extends LinuxCommandOptions {
-  readonly image?: string;
   readonly net?: "none" | "user";
 }
 
@@ -43,6 +41,8 @@ export interface RunVmmPorts {
   readonly open: (options: VmmOpenOptions) => Promise<VmmSandboxer>;
   /** The terminal of this process; undefined where it has none. */
   readonly terminal: () => OwnTerminal | undefined;
+  /** Reaches sandboxers that run. */
+  readonly through: ThroughPorts;
 }
 
 /**
@@ -53,23 +53,18 @@ export interface RunVmmPorts {
  */
 export function runVmmCommand(
   end: (code: number) => void,
-  ports: RunVmmPorts = { open: openWithRights, terminal: ownTerminal },
+  ports: RunVmmPorts = { open: openWithRights, terminal: ownTerminal, through: THROUGH_PORTS },
 ): Command {
   const command = new Command("vmm")
     .description("Run a command in a machine of its own (microVM).")
-    .usage("[options] [--] COMMAND [args...]")
-    .argument("<COMMAND>", "what to run, as its own Linux knows it")
-    .argument("[args...]", "arguments of the command")
+    .usage("[options] WHAT [--] [args...]")
+    .argument("[words...]", "what to run, and its arguments")
     .passThroughOptions()
-    .option("--rootfs <DIR>", "a directory as its root file system")
-    .option("--image <FILE>", "an erofs or ext4 image as its root file system")
-    .option("--cpus <N>", "CPUs, default the configuration's", RESOURCE_PARSERS.cpus)
-    .option("--memory <SIZE>", "memory of the command, such as 256Mi", RESOURCE_PARSERS.memory)
     .option("--net <WHAT>", "none or user (what this user reaches), default none", parseNet);
-  return addLinuxOptions(command, "vmm")
+  return addConfigOptions(addRunOptions(command), "vmm")
     .addHelpText("after", EXAMPLES)
-    .action(async (command: string, args: string[], options: VmmCommandOptions) => {
-      end(await runInMachine([command, ...args], options, ports));
+    .action(async (words: string[], options: VmmCommandOptions) => {
+      end(await runInMachine(command, words, options, ports));
     });
 }
 
@@ -81,40 +76,45 @@ async function openWithRights(options: VmmOpenOptions): Promise<VmmSandboxer> {
 
 /** Runs a command; the answer is the exit code. */
 async function runInMachine(
-  command: readonly string[],
+  commandLine: Command,
+  words: readonly string[],
   options: VmmCommandOptions,
-  ports: RunVmmPorts,
+  { open, terminal, through }: RunVmmPorts,
 ): Promise<number> {
-  const { config, set = [], cpus, memory, net = "none", hostname, rootfs, image } = options;
-  if ((rootfs === undefined) === (image === undefined)) {
-    throw new UsageError("Expected either --rootfs DIR or --image FILE");
+  const { config, set = [], cpus, memory, hostname, name, volume = [], publish = [] } = options;
+  const { net = publish.length > 0 ? "user" : "none" } = options;
+  if (net === "none" && publish.length > 0) {
+    throw new UsageError("Cannot publish ports with --net none: use --net user");
   }
+  const sharedTree = volume.some(({ readonly }) => readonly !== true);
   return await runLinux({
-    command,
+    kind: "vmm",
+    commandLine,
+    words,
     options,
-    terminal: ports.terminal,
+    terminal,
     patience: "starting the machine; the first of a size is saved, which takes a moment ...",
-    start: async (undo, run, signal) => {
+    through,
+    asked: { network: net, annotations: sharedTree ? SHARE_FS : {} },
+    start: async (undo, run, { source, name: what }, images, signal) => {
       const sandboxer = undo.use(
-        await ports.open({ onWarning: warn, ...(config === undefined ? {} : { config }), set }),
+        await open({ onWarning: warn, images, ...(config === undefined ? {} : { config }), set }),
       );
       const sandbox = undo.use(
         await sandboxer.createSandbox({
-          network: { kind: net },
+          network: net === "user" && publish.length > 0
+            ? { kind: net, ports: publish }
+            : { kind: net },
+          ...(name === undefined ? {} : { id: name }),
           ...(cpus === undefined ? {} : { cpus }),
           ...(memory === undefined ? {} : { memoryBytes: memory }),
           ...(hostname === undefined ? {} : { hostname }),
-          sharedTree: (options.volume ?? []).some((volume) => volume.readonly !== true),
+          sharedTree,
           signal,
         }),
       );
-      return undo.use(
-        await sandbox.run({
-          ...run,
-          ...(rootfs === undefined ? {} : { rootfs }),
-          ...(image === undefined ? {} : { image }),
-        }),
-      );
+      const files = source.kind === "rootfs" ? { rootfs: source.path } : { image: what };
+      return undo.use(await sandbox.run({ ...run, ...files }));
     },
   });
 }

@@ -6,6 +6,7 @@ import { EmbeddedVmmSandboxer } from "../sandboxers/embedded/vmm_sandboxer.ts";
 import type { OwnTerminal } from "./raw_terminal.ts";
 import { runVmmCommand } from "./run_vmm.ts";
 import { Workplace } from "./testing/command.ts";
+import { NO_SANDBOXERS } from "./testing/no_sandboxers.ts";
 
 /** A terminal that only takes notes. */
 class PaperTerminal implements OwnTerminal {
@@ -51,6 +52,7 @@ async function runVmm(
       return Promise.resolve(new EmbeddedVmmSandboxer(loaded, options));
     },
     terminal: () => terminal,
+    through: NO_SANDBOXERS,
   });
   const program = new Command("run").enablePositionalOptions().addCommand(command);
   await program.parseAsync(["vmm", ...args], { from: "user" });
@@ -141,8 +143,13 @@ Deno.test("run vmm tells failures with their codes", async () => {
 Deno.test("run vmm refuses command lines that make no sense, each with what is wrong", async () => {
   await using place = await Workplace.make();
   const wrong: [string[], RegExp][] = [
-    [[], /missing required argument 'COMMAND'/],
-    [["--rootfs", "/", "--image", "/a", "x"], /either --rootfs DIR or --image FILE/],
+    [[], /missing required argument 'WHAT'/],
+    [["--rootfs", "/"], /missing required argument 'COMMAND'/],
+    [
+      ["--rootfs", "/", "--net", "none", "-p", "80:80", "x"],
+      /Cannot publish ports with --net none/,
+    ],
+    [["--rootfs", "/", "--image", "/a", "x"], /either --rootfs DIR or --image IMAGE/],
     [["--rootfs", "/", "-t", "x"], /Cannot use -t: .* no terminal/],
     [["--net", "host", "x"], /--net "host": expected none or user/],
   ];

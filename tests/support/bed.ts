@@ -43,6 +43,8 @@ export interface BedOptions {
   readonly runInMemory?: boolean;
   /** Whether containerd starts before the sandboxers instead of after them. Default false. */
   readonly containerdFirst?: boolean;
+  /** Where containerd sends traces, such as `http://127.0.0.1:4318`. Default nowhere. */
+  readonly containerdTraces?: string;
 }
 
 /** How long processes that outlive a sandboxer may take to end after it, in milliseconds. */
@@ -59,6 +61,7 @@ export class Bed implements AsyncDisposable {
     kinds: readonly (string | SandboxerProgram)[],
     /** How much containerd and the sandboxers log. */
     readonly logLevel: LogLevel,
+    private readonly containerdTraces: string | undefined,
   ) {
     this.#sandboxers = kinds.map((kind) => {
       const program = typeof kind === "string" ? sandboxerProgram(kind) : kind;
@@ -79,7 +82,8 @@ export class Bed implements AsyncDisposable {
     // VMMs run as users of their own, and have their files below.
     await Deno.chmod(directory, 0o711);
     await claimBed(directory);
-    const bed = new Bed(directory, options.kinds ?? [], options.logLevel ?? "debug");
+    const { kinds = [], logLevel = "debug", containerdTraces } = options;
+    const bed = new Bed(directory, kinds, logLevel, containerdTraces);
     try {
       if (options.runInMemory) await bed.#mountRunDirectories();
       if (options.containerdFirst) await bed.#startContainerd();
@@ -184,6 +188,7 @@ export class Bed implements AsyncDisposable {
       this.directory,
       this.#sandboxers.map(({ paths }) => paths),
       this.logLevel,
+      this.containerdTraces,
     );
   }
 }

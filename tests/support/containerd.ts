@@ -28,6 +28,9 @@ import { waitFor } from "./wait.ts";
 /** The stub shim's source; each sandboxer's runtime type finds it under its own name. */
 const STUB_SHIM = `${REPOSITORY}/task/shim/containerd-shim-quasaur`;
 
+/** How a containerd that sends traces does so: soon, as tests wait for them. */
+const SENDING = { OTEL_SERVICE_NAME: "containerd", OTEL_BSP_SCHEDULE_DELAY: "100" };
+
 /** A running containerd. */
 export class Containerd implements AsyncDisposable {
   /** The process; stopped and started by the methods here. */
@@ -38,11 +41,13 @@ export class Containerd implements AsyncDisposable {
     readonly directory: string,
     /** The network of its pods. */
     readonly network: BedNetwork,
+    traces: string | undefined,
   ) {
     this.process = new ManagedProcess({
       name: "containerd",
       command: ["containerd", "-c", `${directory}/config.toml`],
       env: {
+        ...(traces === undefined ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: traces, ...SENDING }),
         PATH: `${directory}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       },
       logPath: `${directory}/containerd.log`,
@@ -76,11 +81,13 @@ export class Containerd implements AsyncDisposable {
    *   caller's, and is left without mounts.
    * @param sandboxers The sandboxers it shall know; they need not run yet.
    * @param logLevel How much it logs.
+   * @param traces Where it sends traces, such as `http://127.0.0.1:4318`; missing for nowhere.
    */
   static async start(
     directory: string,
     sandboxers: readonly ProxySandboxer[] = [],
     logLevel: LogLevel = "debug",
+    traces?: string,
   ): Promise<Containerd> {
     const network = await freeNetwork(directory);
     await Deno.mkdir(`${directory}/cni/net.d`, { recursive: true });
@@ -90,13 +97,13 @@ export class Containerd implements AsyncDisposable {
     }
     await Deno.writeTextFile(
       `${directory}/config.toml`,
-      containerdConfig(directory, sandboxers, logLevel),
+      containerdConfig(directory, sandboxers, logLevel, traces !== undefined),
     );
     await Deno.writeTextFile(
       `${directory}/cni/net.d/10-bed.conflist`,
       cniConfig(directory, network),
     );
-    const containerd = new Containerd(directory, network);
+    const containerd = new Containerd(directory, network, traces);
     try {
       await containerd.resume();
       return containerd;

@@ -31,6 +31,10 @@ const CNI_BINARIES = ["/usr/lib/cni", "/opt/cni/bin"];
 /** The image that containerd wants for a runc pod's own process. */
 export const PAUSE_IMAGE = "quasaur.test/pause:1";
 
+/** What sends traces where `OTEL_EXPORTER_OTLP_ENDPOINT` says. */
+const TRACING_PLUGINS =
+  "'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing',";
+
 /**
  * The text of containerd's config.toml.
  *
@@ -42,6 +46,7 @@ export function containerdConfig(
   directory: string,
   sandboxers: readonly ProxySandboxer[],
   logLevel: LogLevel,
+  sendsTraces = false,
 ): string {
   const runtime = "plugins.'io.containerd.cri.v1.runtime'";
   return `version = 3
@@ -51,7 +56,7 @@ disabled_plugins = [
   'io.containerd.snapshotter.v1.blockfile', 'io.containerd.snapshotter.v1.btrfs',
   'io.containerd.snapshotter.v1.devmapper', 'io.containerd.snapshotter.v1.erofs',
   'io.containerd.snapshotter.v1.zfs', 'io.containerd.differ.v1.erofs',
-  'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing',
+  ${sendsTraces ? "" : TRACING_PLUGINS}
   'io.containerd.nri.v1.nri', 'io.containerd.monitor.container.v1.restart',
 ]
 [grpc]

@@ -8,12 +8,14 @@ Deno.test("leaks() finds a file, a descriptor and a mount that came to stay", as
   const scope = { mountsBelow: [directory], filesBelow: [directory], pid: Deno.pid };
   try {
     const before = await snapshot(scope);
-    assert.deepEqual(leaks(before, await snapshot(scope)), []);
+    // Deno starts threads of its own when it likes.
+    const found = async () =>
+      leaks(before, await snapshot(scope)).filter((line) => !line.startsWith("thread")).sort();
+    assert.deepEqual(await found(), []);
     await Deno.mkdir(`${directory}/m`);
     await run(["mount", "-t", "tmpfs", "none", `${directory}/m`]);
     using _file = await Deno.create(`${directory}/f`);
-    const found = leaks(before, await snapshot(scope));
-    assert.deepEqual(found.filter((line) => !line.startsWith("thread")).sort(), [
+    assert.deepEqual(await found(), [
       `descriptor "${directory}/f": 0 before, 1 after`,
       `file "${directory}/f": 0 before, 1 after`,
       `file "${directory}/m": 0 before, 1 after`,

@@ -23,7 +23,7 @@ export interface ProcessDescription {
 const LONG_LINE = /^(.{300}).+$/gm;
 
 /** How long a daemon may take to stop before it is killed, in milliseconds. */
-const STOP_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 40_000;
 
 /** A daemon of a test. */
 export class ManagedProcess {
@@ -71,7 +71,7 @@ export class ManagedProcess {
     await Deno.writeTextFile(logPath.replace(/(\.log)?$/, ".pid"), await identify(child.pid) ?? "");
   }
 
-  /** Stops it with SIGTERM, or SIGKILL when that takes more than 10 seconds. */
+  /** Stops it with SIGTERM, or SIGKILL when that takes more than 40 seconds. */
   async stop(): Promise<void> {
     await this.#end("SIGTERM");
   }
