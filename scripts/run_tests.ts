@@ -8,25 +8,65 @@
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { setUp, setupLogPath } from "./setup.ts";
 import { Progress } from "./setup/progress.ts";
-import { closingLine } from "./test_summary.ts";
+import { planRuns } from "./test_lanes.ts";
+import { closingLine, type Outcome } from "./test_summary.ts";
 
-/** Runs `deno test`, shows what it prints as it comes, and returns it with its exit status. */
-async function runTests(args: readonly string[]): Promise<{ status: number; output: string }> {
+/** Starts `deno test`; what it prints goes where `show` takes it, and is returned. */
+async function runTests(
+  args: readonly string[],
+  show: WritableStream<Uint8Array>,
+): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", "-A", "--trace-leaks", ...args],
     // Its output passes through a pipe, behind which it cannot see the terminal.
     env: Deno.stdout.isTerminal() && !Deno.noColor ? { FORCE_COLOR: "1" } : {},
     stdin: "null",
     stdout: "piped",
-    stderr: "inherit",
+    stderr: "piped",
   }).spawn();
   const [shown, kept] = child.stdout.tee();
   const [output, { code }] = await Promise.all([
     new Response(kept).text(),
     child.status,
-    shown.pipeTo(Deno.stdout.writable, { preventClose: true }),
+    shown.pipeTo(show, { preventClose: true }),
+    child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }),
   ]);
   return { status: code, output };
+}
+
+/** Takes what a run prints until it may be shown, so that two runs do not speak at once. */
+class Turn {
+  readonly #gate: TransformStream<Uint8Array, Uint8Array> = new TransformStream({}, {
+    highWaterMark: Infinity,
+  });
+
+  /** Where the run prints to. */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#gate.writable;
+  }
+
+  /** Shows it; the run has ended when this returns. */
+  async show(run: Promise<Outcome>): Promise<Outcome> {
+    const shown = this.#gate.readable.pipeTo(Deno.stdout.writable, { preventClose: true });
+    try {
+      return await run;
+    } finally {
+      await this.#gate.writable.close();
+      await shown;
+    }
+  }
+}
+
+/** Runs what {@link planRuns} plans, one after the other on the screen. */
+async function runAll(args: readonly string[]): Promise<Outcome[]> {
+  const { together, alone } = planRuns(args);
+  const turns = together.map((lane) => {
+    const turn = new Turn();
+    return { turn, run: runTests(lane, turn.writable) };
+  });
+  const outcomes: Outcome[] = [];
+  for (const { turn, run } of turns) outcomes.push(await turn.show(run));
+  return [...outcomes, await runTests(alone, Deno.stdout.writable)];
 }
 
 if (import.meta.main) {
@@ -38,7 +78,7 @@ if (import.meta.main) {
     progress.line("0 passed, 1 failed");
     Deno.exit(1);
   }
-  const { status, output } = await runTests(Deno.args);
-  progress.line(closingLine(status, output));
-  Deno.exit(status);
+  const outcomes = await runAll(Deno.args);
+  progress.line(closingLine(outcomes));
+  Deno.exit(outcomes.find(({ status }) => status !== 0)?.status ?? 0);
 }

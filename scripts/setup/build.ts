@@ -40,7 +40,7 @@ const HOST_DIRECTORY = `${HOST_SOURCES}/build`;
 const SHIM_SOURCE = `${REPOSITORY}/task/shim/containerd-shim-quasaur`;
 
 /** The runtime types that containerd wants a stub shim for, without what all of them share. */
-const RUNTIMES = ["wasm", "wasm-process", "vmm"];
+const RUNTIMES = ["wasm", "wasm-process", "vmm", "gvisor", "quark"];
 
 /** The native helper of the wasm sandboxer. */
 export const nativeHelper: BuildStep = {

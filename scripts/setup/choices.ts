@@ -7,7 +7,7 @@
 import type { PackagePolicy } from "./apt_policy.ts";
 import { type AptFacts, clangMajor } from "./machine.ts";
 import type { PackageNeed, Requirement } from "./requirements.ts";
-import { isAtLeast } from "./versions.ts";
+import { isAtLeast } from "../../sandboxers/versions.ts";
 
 /** The priority of suites that are not pinned. Source: apt_preferences(5). */
 const USUAL_PRIORITY = 500;

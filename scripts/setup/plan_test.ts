@@ -118,7 +118,7 @@ Deno.test("on a fresh Debian 12 only what it lacks comes from the newer suite, a
   const steps = stepsOf(await makePlan(machine("bookworm"), ALL));
   assert.deepEqual(steps.map(brief), [
     "install own: gcc libc6-dev clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 " +
-    "containernetworking-plugins runc busybox-static xz-utils zstd",
+    "containernetworking-plugins runc busybox-static xz-utils zstd tmux",
     `write ${SOURCE_PATH}`,
     `write ${PREFERENCES_PATH}`,
     `write ${FIXED_SOURCE_PATH}`,
@@ -147,7 +147,7 @@ Deno.test("a Debian that has everything uses its own suites, but for what must c
   assert.deepEqual(steps.map(brief), [
     "install own: containerd libwasmedge0 gcc libc6-dev clang lld wasi-libc " +
     "libclang-rt-21-dev-wasm32 iproute2 containernetworking-plugins runc busybox-static wasmedge " +
-    "qemu-system-x86 virtiofsd erofs-utils quickjs libquickjs xz-utils zstd",
+    "qemu-system-x86 virtiofsd erofs-utils quickjs libquickjs xz-utils zstd tmux",
     `write ${FIXED_SOURCE_PATH}`,
     `write ${FIXED_PREFERENCES_PATH}`,
     "update",

@@ -11,11 +11,11 @@ import {
   CONTAINERD_MINIMUM,
   EROFS_MINIMUM,
   QEMU_MINIMUM,
-  type RequirementId,
   RUNSC_MINIMUM,
   WASMEDGE_MINIMUM,
-} from "./requirements.ts";
-import { isAtLeast } from "./versions.ts";
+} from "../../sandboxers/minimum_versions.ts";
+import { isAtLeast } from "../../sandboxers/versions.ts";
+import type { RequirementId } from "./requirements.ts";
 
 /** Where programs may be; a user's own PATH often lacks the administrator's directories. */
 const PATH = `${
@@ -66,6 +66,7 @@ const PROBES: Readonly<Record<RequirementId, () => Promise<string | undefined>>>
     return versions.every((version) => version !== undefined) ? versions.join(", ") : undefined;
   },
   "runsc": runsc,
+  "tmux": () => versionOf(["tmux", "-V"], undefined),
 };
 
 /** The version of runsc with the Go that built it, and a warning where that build crashes. */

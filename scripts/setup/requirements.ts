@@ -4,6 +4,13 @@
  * @module
  */
 
+import {
+  CONTAINERD_MINIMUM,
+  EROFS_MINIMUM,
+  QEMU_MINIMUM,
+  RUNSC_MINIMUM,
+  WASMEDGE_MINIMUM,
+} from "../../sandboxers/minimum_versions.ts";
 import { FIXED_SUITE } from "./newer_suite.ts";
 
 /** What a set-up is for. */
@@ -36,7 +43,8 @@ export type RequirementId =
   | "mkfs.erofs"
   | "quickjs"
   | "decompressors"
-  | "runsc";
+  | "runsc"
+  | "tmux";
 
 /** Something that the machine must have. */
 export interface Requirement {
@@ -53,21 +61,6 @@ export interface Requirement {
   /** The only suite whose packages will do; the machine's own or a newer one, where it is missing. */
   readonly suite?: string;
 }
-
-/** The oldest containerd with the sandbox API that the sandboxers speak. */
-export const CONTAINERD_MINIMUM = "2.1";
-
-/** The oldest WasmEdge with the C API that the wasm sandboxer is written for. */
-export const WASMEDGE_MINIMUM = "0.17";
-
-/** The oldest QEMU that the vmm sandboxer was run with. */
-export const QEMU_MINIMUM = "11.1";
-
-/** The oldest mkfs.erofs that the vmm sandboxer was run with. */
-export const EROFS_MINIMUM = "1.9";
-
-/** The oldest runsc that the gVisor sandboxes were run with, by the day of its release. */
-export const RUNSC_MINIMUM = "20240729";
 
 /** Everything that is needed for anything. */
 export const REQUIREMENTS: readonly Requirement[] = [
@@ -182,6 +175,13 @@ export const REQUIREMENTS: readonly Requirement[] = [
     packages: [{ name: "runsc", atLeast: `0.0~${RUNSC_MINIMUM}` }],
     // The same release built with a newer Go crashes in about one run of ten.
     suite: FIXED_SUITE,
+  },
+  {
+    id: "tmux",
+    title: "tmux",
+    why: "it is the terminal in which quasaur top is tested",
+    purposes: ["test"],
+    packages: [{ name: "tmux" }],
   },
 ];
 

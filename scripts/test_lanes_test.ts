@@ -1,0 +1,22 @@
+import assert from "node:assert/strict";
+import { LANES, planRuns } from "./test_lanes.ts";
+
+Deno.test("planRuns() runs what is named, and only that", () => {
+  assert.deepEqual(planRuns(["tests/restart_test.ts"]), {
+    together: [],
+    alone: ["tests/restart_test.ts"],
+  });
+});
+
+Deno.test("planRuns() leaves to the last run what no lane has", () => {
+  const { together, alone } = planRuns([]);
+  assert.deepEqual(together, LANES);
+  const ignored = alone[0]?.replace("--ignore=", "").split(",");
+  assert.deepEqual(ignored, together.flat());
+});
+
+Deno.test("lanes name rooms that are there, each once", async () => {
+  const rooms = LANES.flat();
+  assert.equal(new Set(rooms).size, rooms.length);
+  for (const room of rooms) assert.ok((await Deno.stat(room)).isDirectory, room);
+});
