@@ -20,6 +20,8 @@ import { isolation } from "./cases/isolation.ts";
 import { kill } from "./cases/kill.ts";
 import { memory } from "./cases/memory.ts";
 import { neighbour } from "./cases/neighbour.ts";
+import { operateRelay } from "./cases/operate_relay.ts";
+import { operateTelemetry } from "./cases/operate_telemetry.ts";
 import { parallel } from "./cases/parallel.ts";
 import { quarkCriStart } from "./cases/quark_cri_start.ts";
 import { quarkExec } from "./cases/quark_exec.ts";
@@ -72,6 +74,8 @@ const ENTRIES: Readonly<Record<BenchmarkName, Entry>> = {
   "quark-parallel": { measure: quarkParallel, table: "quark" },
   "quark-memory": { measure: quarkMemory, table: "quark" },
   "quark-loops": { measure: quarkLoops, table: "quark" },
+  "operate-telemetry": { measure: operateTelemetry, table: "base" },
+  "operate-relay": { measure: operateRelay, table: "base" },
 };
 
 /** The exit status after Ctrl-C, as shells report it. */

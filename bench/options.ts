@@ -39,6 +39,7 @@ export const BENCHMARKS = {
     "quark-memory",
     "quark-loops",
   ],
+  operate: ["operate-telemetry", "operate-relay"],
 } as const;
 
 /** A kind of sandbox that can be measured. */
@@ -47,16 +48,18 @@ export type BenchKind = keyof typeof BENCHMARKS;
 /** The help text. */
 export const HELP: string = `Measures Quasaur and its peers, in turn, on this machine.
 
-Usage: deno task bench [wasm|vmm|quark] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
+Usage: deno task bench [wasm|vmm|quark|operate] [--only NAME]... [--runs N] [--json FILE] [--svg FILE]
 
   wasm         WebAssembly pods (the default)
   vmm          microVM pods
   quark        pods of application kernels
+  operate      what operating costs: metrics and traces
   --only NAME  this benchmark of the kind only (may be repeated):
                wasm: ${BENCHMARKS.wasm.slice(0, 6).join(", ")},
                      ${BENCHMARKS.wasm.slice(6).join(", ")}
                vmm:  ${BENCHMARKS.vmm.join(", ")}
                quark: ${BENCHMARKS.quark.join(", ")}
+               operate: ${BENCHMARKS.operate.join(", ")}
   --runs N     measure in N rounds, however long it takes (default: as many as fit into about twelve
                minutes altogether); memory is read in one; cycles and density do N hundredths of all
                that they do otherwise
