@@ -8,7 +8,7 @@
 
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { parsePolicies } from "../../scripts/setup/apt_policy.ts";
-import { compareVersions } from "../../scripts/setup/versions.ts";
+import { compareVersions } from "../../sandboxers/versions.ts";
 import { sha256Hex } from "./digest.ts";
 import { runTool, runToolText } from "./tool.ts";
 
