@@ -22,14 +22,13 @@ async function runTests(
     env: Deno.stdout.isTerminal() && !Deno.noColor ? { FORCE_COLOR: "1" } : {},
     stdin: "null",
     stdout: "piped",
-    stderr: "piped",
+    stderr: "inherit",
   }).spawn();
   const [shown, kept] = child.stdout.tee();
   const [output, { code }] = await Promise.all([
     new Response(kept).text(),
     child.status,
     shown.pipeTo(show, { preventClose: true }),
-    child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }),
   ]);
   return { status: code, output };
 }
