@@ -6,7 +6,7 @@
  */
 
 import type { Fleet, FleetSandbox } from "../../sandboxers/client/fleet.ts";
-import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
+import type { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { timeMs } from "../show/sandboxes.ts";
 
 /** What was found. */
@@ -28,22 +28,8 @@ export async function allSandboxes(
   fleet: Fleet,
   request: { readonly namespace?: string } = {},
 ): Promise<AllSandboxes> {
-  const problems: SandboxError[] = [];
-  const lists = await Promise.all(fleet.clients.map(async (client): Promise<FleetSandbox[]> => {
-    try {
-      const sandboxes = await client.list(request);
-      return sandboxes.map((sandbox) => ({ client, sandbox }));
-    } catch (error) {
-      const { code, message } = SandboxError.from(error);
-      problems.push(
-        new SandboxError(code, `cannot list the sandboxes at "${client.address}": ${message}`),
-      );
-      return [];
-    }
-  }));
-  const [problem] = problems;
-  if (problem !== undefined && problems.length === fleet.clients.length) throw problem;
-  const found = lists.flat().sort((a, b) =>
+  const { found: unsorted, problems } = await fleet.listAnswering(request);
+  const found = [...unsorted].sort((a, b) =>
     timeMs(b.sandbox.createdAt) - timeMs(a.sandbox.createdAt)
   );
   return { found, problems: [...fleet.problems, ...problems] };

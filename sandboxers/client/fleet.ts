@@ -44,6 +44,17 @@ export interface FleetInfo {
   readonly info: InfoResponse;
 }
 
+/** What {@link Fleet.listAnswering} finds. */
+export interface FleetList {
+  /** The sandboxes of those that answered. */
+  readonly found: readonly FleetSandbox[];
+  /** Why the others did not. */
+  readonly problems: readonly SandboxError[];
+}
+
+/** How long a sandboxer may take to list its sandboxes, in milliseconds. */
+const LIST_MS = 5_000;
+
 /** The sandboxers that were found, each with a client. Closes them when disposed of. */
 export class Fleet implements Disposable {
   /** A client for each sandboxer. */
@@ -105,18 +116,46 @@ export class Fleet implements Disposable {
     return (await this.infos(options)).find(({ info }) => info.kind === kind)?.client;
   }
 
-  /** The sandboxes of all of them. */
+  /**
+   * The sandboxes of all of them.
+   *
+   * @throws {SandboxError} Where one of them does not answer.
+   */
   async list(
     request: { readonly namespace?: string; readonly labels?: Record<string, string> } = {},
     options?: CallOptions,
   ): Promise<FleetSandbox[]> {
-    const lists = await Promise.all(
-      this.clients.map(async (client) => {
-        const sandboxes = await client.list(request, options);
+    const { found, problems } = await this.listAnswering(request, options);
+    const [problem] = problems;
+    if (problem !== undefined) throw problem;
+    return [...found];
+  }
+
+  /**
+   * The sandboxes of those that answer, soon: one that is being restarted holds its callers.
+   *
+   * @throws {SandboxError} Where there are sandboxers and none of them answers.
+   */
+  async listAnswering(
+    request: { readonly namespace?: string; readonly labels?: Record<string, string> } = {},
+    options: CallOptions = {},
+  ): Promise<FleetList> {
+    const problems: SandboxError[] = [];
+    const lists = await Promise.all(this.clients.map(async (client): Promise<FleetSandbox[]> => {
+      try {
+        const sandboxes = await client.list(request, { timeoutMs: LIST_MS, ...options });
         return sandboxes.map((sandbox) => ({ client, sandbox }));
-      }),
-    );
-    return lists.flat();
+      } catch (error) {
+        const { code, message } = SandboxError.from(error);
+        problems.push(
+          new SandboxError(code, `cannot list the sandboxes at "${client.address}": ${message}`),
+        );
+        return [];
+      }
+    }));
+    const [problem] = problems;
+    if (problem !== undefined && problems.length === this.clients.length) throw problem;
+    return { found: lists.flat(), problems };
   }
 
   /**
@@ -124,13 +163,14 @@ export class Fleet implements Disposable {
    *
    * @param target An id, a name, `SANDBOX/CONTAINER`, or a unique prefix of an id.
    * @throws {SandboxError} `NotFound`, `InvalidArgument` where it fits several; see
-   *   {@link Fleet.mustHaveSome} where there is no sandboxer.
+   *   {@link Fleet.mustHaveSome} where there is no sandboxer; where a sandboxer does not answer and
+   *   the others do not have it, why that is.
    */
   async resolve(target: string, options?: CallOptions): Promise<FleetTarget> {
     this.mustHaveSome();
-    const listed = await this.list({}, options);
-    const clients = new Map(listed.map(({ client, sandbox }) => [sandbox, client]));
-    const { sandbox, container } = findTarget(clients.keys(), target);
+    const { found, problems: [problem] } = await this.listAnswering({}, options);
+    const clients = new Map(found.map(({ client, sandbox }) => [sandbox, client]));
+    const { sandbox, container } = findAmong(clients.keys(), target, problem);
     const client = clients.get(sandbox);
     if (client === undefined) throw new SandboxError("Internal", `cannot find "${target}"`);
     return { client, sandbox, ...(container === undefined ? {} : { container }) };
@@ -157,5 +197,23 @@ export class Fleet implements Disposable {
   /** Closes all connections. */
   [Symbol.dispose](): void {
     for (const client of this.clients) client.close();
+  }
+}
+
+/** Finds a target; where it is not there, a sandboxer that did not answer may be why. */
+function findAmong(
+  sandboxes: Iterable<Sandbox>,
+  target: string,
+  problem: SandboxError | undefined,
+): { readonly sandbox: Sandbox; readonly container?: Container } {
+  try {
+    return findTarget(sandboxes, target);
+  } catch (error) {
+    if (problem === undefined || SandboxError.from(error).code !== "NotFound") throw error;
+    throw new SandboxError(
+      problem.code,
+      `no sandbox or container "${target}" found where a sandboxer answers; ${problem.message}`,
+      { cause: error },
+    );
   }
 }

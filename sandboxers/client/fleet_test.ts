@@ -54,3 +54,18 @@ Deno.test("a fleet without sandboxers says what to do", async () => {
   assert.deepEqual(await fleet.list(), []);
   await assert.rejects(fleet.resolve("x"), refusal("Unavailable", /no sandboxer.*--address/));
 });
+
+Deno.test("a fleet finds what is meant where a sandboxer does not answer, and says so where not", async () => {
+  await using all = await twoSandboxers();
+  const { fleet, one } = all;
+  await one[Symbol.asyncDispose]();
+  assert.equal((await fleet.resolve("web")).sandbox.id, "bb33");
+  await assert.rejects(
+    fleet.resolve("aa1"),
+    refusal("Unavailable", /no sandbox or container "aa1" found where .*; cannot list/),
+  );
+  const { found, problems } = await fleet.listAnswering();
+  assert.deepEqual(found.map(({ sandbox }) => sandbox.id), ["aa22", "bb33"]);
+  assert.match(problems[0]?.message ?? "", /cannot list the sandboxes at/);
+  await assert.rejects(fleet.list(), refusal("Unavailable", /cannot list/));
+});

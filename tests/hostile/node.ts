@@ -293,6 +293,8 @@ export class HostileNode implements AsyncDisposable {
     for await (const { name } of Deno.readDir("/proc")) {
       if (!/^\d+$/.test(name) || Number(name) === this.pid) continue;
       const words = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+      // The stand-in is the sandboxer's own, for as long as that lives.
+      if (words.includes("\0stand-in\0")) continue;
       if (words.includes(this.directory)) found.push(words.replaceAll("\0", " ").slice(0, 200));
     }
     return found;
