@@ -95,7 +95,8 @@ export class FirstOutputs implements Disposable {
     if (at > watched.before) {
       const { sandboxId, containerId, since } = watched;
       const startedAtMs = performance.timeOrigin + since;
-      this.#heard({ sandboxId, containerId, startedAtMs, at });
+      // The clock of files ticks every few milliseconds: it may be behind that of the start.
+      this.#heard({ sandboxId, containerId, startedAtMs, at: Math.max(at, startedAtMs) });
       return;
     }
     if (performance.now() - watched.since > WATCH_MS) return;
