@@ -18,7 +18,7 @@ export const LANES: readonly (readonly string[])[] = [
     "proto",
     "scripts",
   ],
-  ["sandboxers/vmm", "sandboxers/quark", "sandboxers/host", "guest"],
+  ["sandboxers/vmm", "sandboxers/quark", "sandboxers/host", "guest", "bench"],
 ];
 
 /** Arguments of `deno test` for each run: those of the first list at a time, then the last. */

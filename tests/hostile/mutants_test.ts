@@ -3,8 +3,8 @@ import { run, tail } from "../support/command.ts";
 import { REPOSITORY } from "../support/permissions.ts";
 import type { MutantReport } from "./mutants.ts";
 
-/** How many damaged modules are tried. */
-const MODULES = 10_000;
+/** How many damaged modules are tried; more with `QUASAUR_LONG_TESTS=1`. */
+const MODULES = Deno.env.get("QUASAUR_LONG_TESTS") === "1" ? 10_000 : 2_500;
 
 /** How many of them compiled, which takes a moment for each. */
 const COMPILED_MODULES = 100;
