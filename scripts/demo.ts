@@ -14,6 +14,7 @@ import { withLogs } from "../tests/support/bed_tests.ts";
 import { run } from "../tests/support/command.ts";
 import type { Cri, Pod } from "../tests/support/cri.ts";
 import { httpGet } from "../tests/support/http.ts";
+import { waitFor } from "../tests/support/wait.ts";
 import { busyboxImage, wasmImage } from "../tests/support/oci_image.ts";
 import { REPOSITORY } from "../tests/support/permissions.ts";
 import { setUp, setupLogPath } from "./setup.ts";
@@ -139,7 +140,11 @@ async function showLinuxServer(
   const { stdout: [found = ""] } = await container.log();
   teller.quote([`kernel inside: ${found}`, `kernel of this host: ${Deno.osRelease()}`]);
   const ip = await pod.ip();
-  const answer = await teller.step(`GET http://${ip}:${PORT}/`, () => httpGet(ip, PORT));
+  // It says so before it does: for a moment after that nobody listens yet.
+  const answer = await teller.step(
+    `GET http://${ip}:${PORT}/`,
+    () => waitFor("an answer", () => httpGet(ip, PORT)),
+  );
   teller.quote([answer.trim()]);
   assert.equal(answer, `hello from ${name}\n`);
   const { stdout } = await teller.step("Exec: ps", () => container.exec(["/bin/busybox", "ps"]));
