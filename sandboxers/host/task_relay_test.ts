@@ -93,18 +93,37 @@ Deno.test("a call that waits outlives the sandboxer and is answered by the next 
   assert.equal(await note(path), "");
 });
 
-/** Takes connections until something is asked on one, and ends without a word, as a death does. */
-async function takeAndDie(path: string): Promise<void> {
+/**
+ * Takes connections until so many calls came on one, and ends without a word, as a death does. A
+ * call is a header of ten bytes, which begins with the length of what follows (ttrpc).
+ */
+async function takeAndDie(path: string, calls: number): Promise<void> {
   using resources = new DisposableStack();
   const listener = resources.use(Deno.listen({ transport: "unix", path }));
   const asked = Promise.withResolvers<void>();
   void (async () => {
     for await (const connection of listener) {
       resources.use(connection);
-      connection.read(new Uint8Array(1000)).then(() => asked.resolve(), () => undefined);
+      takeCalls(connection, calls).then(() => asked.resolve(), () => undefined);
     }
   })().catch(() => undefined);
   await asked.promise;
+}
+
+async function takeCalls(connection: Deno.Conn, calls: number): Promise<void> {
+  let bytes = new Uint8Array();
+  for (let taken = 0; taken < calls;) {
+    const length = bytes.length < 10 ? Infinity : 10 + new DataView(bytes.buffer).getUint32(0);
+    if (bytes.length >= length) {
+      bytes = bytes.slice(length);
+      taken++;
+      continue;
+    }
+    const more = new Uint8Array(1000);
+    const count = await connection.read(more);
+    if (count === null) throw new Error("the connection has ended");
+    bytes = Uint8Array.from([...bytes, ...more.subarray(0, count)]);
+  }
 }
 
 /** A sandboxer that takes note of calls, and can refuse them because it is about to leave. */
@@ -139,7 +158,7 @@ Deno.test("of what died with the sandboxer, only what can be made twice is made 
   const { path } = directory;
   const relay = await TaskRelay.open(options(path));
   const { server } = options(path);
-  const taken = takeAndDie(server);
+  const taken = takeAndDie(server, 3);
   using client = await TtrpcClient.connect(relay.socket);
   const calls = [
     client.call(kill, { id: "c", signal: 9 }),
