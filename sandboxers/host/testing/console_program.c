@@ -3,7 +3,7 @@
  *
  *     console_program SOCKET PROGRAM [ARGUMENT]...
  *
- * Ends as the program does.
+ * The program begins when the terminal was taken, and so has its size. Ends as the program does.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -42,6 +42,9 @@ static void send_descriptor(const char *path, int fd) {
                                  .msg_control = ancillary.bytes,
                                  .msg_controllen = sizeof ancillary.bytes};
   check((int)sendmsg(connection, &message, 0), "sendmsg");
+  /* Who takes it closes the connection when its size is set. */
+  char end;
+  check((int)read(connection, &end, sizeof end), "read");
   (void)close(connection);
 }
 

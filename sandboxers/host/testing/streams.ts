@@ -48,6 +48,9 @@ export class Directory implements AsyncDisposable {
   }
 }
 
+/** How long a text of an output is waited for, in milliseconds; far more than it takes. */
+const TEXT_MS = 60_000;
+
 let built: Promise<string> | undefined;
 
 /** The program that runs another one in a terminal (see console_program.c), built once for a test file. */
@@ -71,13 +74,22 @@ export class Reader implements Disposable {
     this.#source = new FifoSource(path, "an output");
   }
 
-  /** Reads until a text has come that fits. */
+  /** Reads until a text has come that fits; fails where none does. */
   async until(pattern: RegExp): Promise<string> {
     const buffer = new Uint8Array(4096);
-    while (!pattern.test(this.#text)) {
-      const count = await this.#source.read(buffer);
-      assert.ok(count, `the end after ${JSON.stringify(this.#text)}: expected ${pattern}`);
-      this.#text += new TextDecoder().decode(buffer.subarray(0, count));
+    let over = "the end";
+    const timer = setTimeout(() => {
+      over = `nothing more in ${TEXT_MS} ms`;
+      this[Symbol.dispose]();
+    }, TEXT_MS);
+    try {
+      while (!pattern.test(this.#text)) {
+        const count = await this.#source.read(buffer);
+        assert.ok(count, `${over} after ${JSON.stringify(this.#text)}: expected ${pattern}`);
+        this.#text += new TextDecoder().decode(buffer.subarray(0, count));
+      }
+    } finally {
+      clearTimeout(timer);
     }
     return this.#text;
   }
