@@ -11,18 +11,24 @@ import { Progress } from "./setup/progress.ts";
 import { planRuns } from "./test_lanes.ts";
 import { closingLine, type Outcome } from "./test_summary.ts";
 
+/** Loaded before the tests. */
+const DEADLINE_MODULE = new URL("./test_deadline.ts", import.meta.url).href;
+/** How long a run may take, in milliseconds: what hangs outside of a test is ended then. */
+const RUN_MS = 60 * 60_000;
+
 /** Starts `deno test`; what it prints goes where `show` takes it, and is returned. */
 async function runTests(
   args: readonly string[],
   show: WritableStream<Uint8Array>,
 ): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", "--trace-leaks", ...args],
+    args: ["test", "-A", "--trace-leaks", `--preload=${DEADLINE_MODULE}`, ...args],
     // Its output passes through a pipe, behind which it cannot see the terminal.
     env: Deno.stdout.isTerminal() && !Deno.noColor ? { FORCE_COLOR: "1" } : {},
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
+    signal: AbortSignal.timeout(RUN_MS),
   }).spawn();
   const [shown, kept] = child.stdout.tee();
   const [output, { code }] = await Promise.all([
