@@ -7,7 +7,7 @@
 
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/api_pb.ts";
+import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { GrpcClient } from "../../proto/grpc.ts";
 import type { Capabilities, Driver, SandboxHandle } from "../lifecycle/driver.ts";
 import { abortError } from "../lifecycle/errors.ts";

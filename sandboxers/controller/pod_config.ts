@@ -13,7 +13,7 @@ import {
   NamespaceMode,
   type PodSandboxConfig,
   PodSandboxConfigSchema,
-} from "../../proto/gen/runtime/v1/api_pb.ts";
+} from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import { checkId } from "../lifecycle/ids.ts";
 import type { DnsSpec, NetworkSpec, SandboxSpec } from "../lifecycle/spec.ts";

@@ -2,7 +2,7 @@ import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import assert from "node:assert/strict";
 import { ControllerCreateRequestSchema } from "../../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
-import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/api_pb.ts";
+import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { SandboxSpec } from "../lifecycle/spec.ts";
 import { sandboxSpec } from "./pod_config.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { LinuxContainerResources } from "../../proto/gen/runtime/v1/api_pb.ts";
+import type { LinuxContainerResources } from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { ResourceSpec } from "../lifecycle/spec.ts";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import {
   type LinuxContainerResources,
   LinuxContainerResourcesSchema,
-} from "../../proto/gen/runtime/v1/api_pb.ts";
+} from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { podResources, updatedResources } from "./resources.ts";
 
 function resources(

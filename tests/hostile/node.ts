@@ -16,7 +16,7 @@ import {
 } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { Controller } from "../../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
-import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/api_pb.ts";
+import { NamespaceMode, PodSandboxConfigSchema } from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { GrpcClient } from "../../proto/grpc.ts";
 import { openEngineCache } from "../../sandboxers/wasm/compiled/open.ts";
 import { NAMESPACE_KEY } from "../../task/service.ts";

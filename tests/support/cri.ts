@@ -13,16 +13,18 @@ import {
   type ContainerStats,
   type ContainerStatus,
   ImageService,
-  type LinuxContainerResourcesSchema,
   type LinuxContainerSecurityContextSchema,
   type MountSchema,
-  NamespaceMode,
-  type NamespaceOptionSchema,
-  type PodSandboxConfigSchema,
   type PodSandboxStatus,
   RuntimeService,
   SecurityProfile_ProfileType,
 } from "../../proto/gen/runtime/v1/api_pb.ts";
+import {
+  type LinuxContainerResourcesSchema,
+  NamespaceMode,
+  type NamespaceOptionSchema,
+  type PodSandboxConfigSchema,
+} from "../../proto/gen/runtime/v1/pod_pb.ts";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { makeCgroup } from "./cgroups.ts";
 import { type ExecResult, ExecStream } from "./exec_stream.ts";
