@@ -118,15 +118,18 @@ for (const [lie, error] of LIES) {
 }
 
 test("a guest whose first process ends fails its pod at once, with the kernel's end", async (context) => {
-  await useInitrd(writeCpio([{ kind: "directory", path: "dev", mode: 0o755 }]));
+  const bytes = new TextEncoder().encode("not a program\n");
+  await useInitrd(writeCpio([{ kind: "file", path: "init", mode: 0o755, bytes }]));
   await expectRefused(context, /the guest has ended \(panic\)/);
 });
 
 test("an initrd that is missing or does not fit is named, before anything is started", async (context) => {
   await useInitrd(new Uint8Array(4097));
-  await expectRefused(context, /initrd\.cpio" has 4097 bytes: for a microvm it has to be padded/);
+  await expectRefused(context, /initrd\.cpio": 4097 bytes long: expected a multiple of 4096/);
+  await useInitrd(writeCpio([{ kind: "directory", path: "dev", mode: 0o755 }]));
+  await expectRefused(context, /initrd\.cpio": no \/init in it.*\(hypervisor\.initrd_path, /);
   await Deno.remove(initrd);
-  await expectRefused(context, /the initrd ".*initrd\.cpio" is missing: run "deno task setup"/);
+  await expectRefused(context, /the guest's initrd ".*initrd\.cpio": not found: build it with/);
 });
 
 test("a guest that never answers fails its pod when the configured time is over", async (context) => {

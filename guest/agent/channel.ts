@@ -53,6 +53,8 @@ export class Channel implements Transport {
   #sentBytes = 0;
   #blocked = false;
   #sink: TransportSink | undefined;
+  /** Whether a host was heard that has not gone since. */
+  #hasHost = false;
   #watch: Watch | undefined;
   #absence: Timer | undefined;
 
@@ -103,15 +105,14 @@ export class Channel implements Transport {
   }
 
   #take(filled: number): void {
-    // A port's host is back.
-    this.#sink ??= this.peer.attach(this);
-    this.#sink.onBytes(bytes.subarray(0, filled));
+    this.#hasHost = true;
+    this.#sink?.onBytes(bytes.subarray(0, filled));
   }
 
   /** The port says that no host is there. */
   #missHost(hasHeard: boolean): void {
     if (hasHeard) this.#findHost();
-    if (this.#sink === undefined) return;
+    if (!this.#hasHost) return;
     this.#absence ??= after(ABSENCE_MS, () => {
       this.#absence = undefined;
       if (sys.poll(this.fd, EPOLLIN, 0) & EPOLLHUP) this.#gone("the host has closed");
@@ -128,10 +129,13 @@ export class Channel implements Transport {
   #gone(reason: string): void {
     const sink = this.#sink;
     this.#sink = undefined;
+    this.#hasHost = false;
     this.discard();
     if (!this.options.survives) this.close();
     sink?.onClosed(reason);
-    if (!this.options.survives) this.options.onGone?.();
+    // A port's host may be back: whoever clones this guest has all ready for that.
+    if (this.options.survives) this.#sink = this.peer.attach(this);
+    else this.options.onGone?.();
   }
 
   write(sent: Uint8Array): boolean {

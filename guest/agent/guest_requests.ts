@@ -49,10 +49,10 @@ export function guestRequests(agent: Agent): RequestHandlers {
     pids: new SharedPids(),
   });
   return {
-    setup: async (args) => {
-      await pod.setUp(args);
-      useIdleTime(pod, disks);
-      return {};
+    setup: (args) => {
+      const isSetUp = () => done(useIdleTime(pod, disks));
+      const settingUp = pod.setUp(args);
+      return settingUp === undefined ? isSetUp() : settingUp.then(isSetUp);
     },
     renew: (args) => done(pod.renew(args)),
     rehearse: ({ container }) => rehearse(container).then(done),

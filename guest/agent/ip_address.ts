@@ -7,6 +7,8 @@
 import { AgentError } from "../protocol/agent_error.ts";
 import { AF_INET, AF_INET6 } from "./linux.ts";
 
+const COLON = 58;
+
 /** An address without a prefix. */
 export interface IpAddress {
   /** AF_INET or AF_INET6. */
@@ -28,9 +30,14 @@ export interface IpPrefix extends IpAddress {
  * @throws AgentError `InvalidArgument` where it is none.
  */
 export function parseAddress(text: string): IpAddress {
-  const bytes = text.includes(":") ? ipv6Bytes(text) : ipv4Bytes(text);
+  const bytes = hasColon(text) ? ipv6Bytes(text) : ipv4Bytes(text);
   if (bytes === undefined) throw invalid(text, "an IPv4 or IPv6 address");
   return { family: bytes.length === 4 ? AF_INET : AF_INET6, bytes };
+}
+
+/** Whether an address is one of IPv6. */
+export function hasColon(address: string): boolean {
+  return address.indexOf(":") >= 0;
 }
 
 /**
@@ -68,10 +75,12 @@ export function formatPrefix({ bytes, prefixLength }: IpPrefix): string {
  */
 export function broadcastOf(prefix: IpPrefix): Uint8Array | undefined {
   if (prefix.family !== AF_INET || prefix.prefixLength > 30) return undefined;
-  return prefix.bytes.map((byte, index) => {
+  const broadcast = new Uint8Array(4);
+  for (let index = 0; index < 4; index++) {
     const fixedBits = Math.min(8, Math.max(0, prefix.prefixLength - index * 8));
-    return byte | (0xff >> fixedBits);
-  });
+    broadcast[index] = (prefix.bytes[index] ?? 0) | (0xff >> fixedBits);
+  }
+  return broadcast;
 }
 
 /**
@@ -81,13 +90,12 @@ export function broadcastOf(prefix: IpPrefix): Uint8Array | undefined {
  * @throws AgentError `InvalidArgument` where it is none.
  */
 export function parseMac(text: string): Uint8Array {
-  const parts = text.split(":");
   const bytes = new Uint8Array(6);
-  let isMac = parts.length === 6;
+  let isMac = text.length === 17;
   for (let index = 0; isMac && index < 6; index++) {
-    const part = parts[index] ?? "";
-    const byte = part.length === 2 ? readNumber(part, 16, 2) : -1;
-    if (byte < 0) isMac = false;
+    const start = 3 * index;
+    const byte = readNumber(text.slice(start, start + 2), 16, 2);
+    if (byte < 0 || index < 5 && text.charCodeAt(start + 2) !== COLON) isMac = false;
     else bytes[index] = byte;
   }
   if (!isMac) throw invalid(text, "a MAC address");
@@ -95,13 +103,17 @@ export function parseMac(text: string): Uint8Array {
 }
 
 function ipv4Bytes(text: string): Uint8Array | undefined {
-  const parts = text.split(".");
-  if (parts.length !== 4) return undefined;
   const bytes = new Uint8Array(4);
+  let start = 0;
   for (let index = 0; index < 4; index++) {
-    const byte = readNumber(parts[index] ?? "", 10, 3);
+    const dot = text.indexOf(".", start);
+    // Behind the last number nothing follows, and behind the others something does.
+    if (dot < 0 !== (index === 3)) return undefined;
+    const end = dot < 0 ? text.length : dot;
+    const byte = readNumber(text.slice(start, end), 10, 3);
     if (byte < 0 || byte > 255) return undefined;
     bytes[index] = byte;
+    start = end + 1;
   }
   return bytes;
 }

@@ -45,6 +45,9 @@ Deno.test("what is no address is refused and named", () => {
     "10.0.0",
     "10.0.0.256",
     "10.0.0.1.2",
+    "10.0.0.1.",
+    ".10.0.0",
+    "10..0.1",
     "a.b.c.d",
     "1:2:3:4:5:6:7",
     "1:2:3:4:5:6:7:8:9",
@@ -79,7 +82,9 @@ Deno.test("only IPv4 networks with room have a broadcast address", () => {
 
 Deno.test("a MAC address has six bytes", () => {
   assert.equal(hex(parseMac("02:00:0A:ff:00:01")), "02000aff0001");
-  for (const text of ["", "02:00:00:00:00", "02:00:00:00:00:0g", "020000000001"]) {
+  for (
+    const text of ["", "02:00:00:00:00", "02:00:00:00:00:0g", "02:00:00-00:00:01", "020000000001"]
+  ) {
     assert.throws(() => parseMac(text), AgentError, text);
   }
 });

@@ -6,6 +6,7 @@
  */
 
 import "./globals.ts";
+import { checkChannel } from "./channel_test_program.ts";
 import { EBADF, EEXIST, EINVAL, ENOENT, ENOSPC, errnoName, ESRCH } from "./errno.ts";
 import {
   CLOCK_MONOTONIC,
@@ -17,31 +18,11 @@ import {
   S_IFMT,
 } from "./linux.ts";
 import { after, sleep, startLoop, watch } from "./loop.ts";
+import { check, same, throws } from "./native_test_checks.ts";
 import { run, startReaping } from "./processes.ts";
 import * as sys from "./sys.js";
 
 const directory = sys.getenv("TEST_DIRECTORY") ?? "/nonexistent";
-
-function check(what: string, ok: boolean): void {
-  sys.printError(`${ok ? "ok" : "FAILED"} ${what}\n`);
-}
-
-function same(what: string, found: unknown, expected: unknown): void {
-  const text = JSON.stringify(found);
-  check(
-    text === JSON.stringify(expected) ? what : `${what}: ${text}`,
-    text === JSON.stringify(expected),
-  );
-}
-
-function throws(what: string, action: () => unknown): void {
-  try {
-    action();
-    check(what, false);
-  } catch {
-    check(what, true);
-  }
-}
 
 function checkFiles(): void {
   const path = `${directory}/a/b/c`;
@@ -182,10 +163,10 @@ async function checkSurvival(failures: readonly string[]): Promise<void> {
     const all: ArrayBuffer[] = [];
     for (;;) all.push(new ArrayBuffer(1 << 20));
   });
-  await sleep(100);
-  for (const text of ["by a timer", "by nobody", "by a handler", "stack", "out of memory"]) {
-    check(`failure is told: ${text}`, failures.some((failure) => failure.includes(text)));
-  }
+  const texts = ["by a timer", "by nobody", "by a handler", "stack", "out of memory"];
+  const isTold = (text: string) => failures.some((failure) => failure.includes(text));
+  for (let looks = 0; looks < 1000 && !texts.every(isTold); looks++) await sleep(10);
+  for (const text of texts) check(`failure is told: ${text}`, isTold(text));
   check(
     "handled rejections are not told",
     !failures.some((failure) => failure.includes("handled")),
@@ -216,6 +197,7 @@ async function main(): Promise<void> {
   checkSockets();
   await checkTimers();
   await checkProcesses();
+  await checkChannel(directory);
   await checkSurvival(failures);
   sys.printError("done\n");
 }

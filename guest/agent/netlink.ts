@@ -263,14 +263,16 @@ export function neighbourRequest(
  * @param requests At least one.
  */
 export function packRequests(requests: readonly NetlinkRequest[]): Uint8Array<ArrayBuffer> {
-  const total = requests.reduce((sum, request) => sum + ((request.bytes.length + 3) & ~3), 0);
+  let total = 0;
+  for (const { bytes } of requests) total += (bytes.length + 3) & ~3;
   const packed = new Uint8Array(total);
   const view = new DataView(packed.buffer);
   let offset = 0;
-  for (const [index, request] of requests.entries()) {
-    packed.set(request.bytes, offset);
-    view.setUint32(offset + 8, index + 1, true);
-    offset += (request.bytes.length + 3) & ~3;
+  let sequence = 0;
+  for (const { bytes } of requests) {
+    packed.set(bytes, offset);
+    view.setUint32(offset + 8, ++sequence, true);
+    offset += (bytes.length + 3) & ~3;
   }
   return packed;
 }

@@ -14,7 +14,14 @@ import type {
   SetupArgs,
 } from "../protocol/messages.ts";
 import { errnoName, must, systemError } from "./errno.ts";
-import { formatPrefix, type IpPrefix, parseAddress, parseMac, parsePrefix } from "./ip_address.ts";
+import {
+  formatPrefix,
+  hasColon,
+  type IpPrefix,
+  parseAddress,
+  parseMac,
+  parsePrefix,
+} from "./ip_address.ts";
 import { log } from "./log.ts";
 import { AF_INET, AF_INET6, NETLINK_ROUTE } from "./linux.ts";
 import {
@@ -37,6 +44,8 @@ export interface NetworkDevice {
   readonly name: string;
   /** Its number. */
   readonly index: number;
+  /** Whether it was switched on. */
+  readonly isOn?: boolean;
 }
 
 /** What `setup` says about the network. */
@@ -55,29 +64,41 @@ const BATCH = 64;
  *
  * @param plan Interfaces, routes and neighbours.
  * @returns Does the rest, which has to be done before the first container starts: what an IPv4 pod
- *   has of IPv6.
+ *   has of IPv6. A promise of it where a device is still missing.
  * @throws AgentError `InvalidArgument` for what cannot be read, `NotFound` where a device is
  *   missing, else what the kernel refused.
  */
-export async function setUpNetwork(plan: NetworkPlan): Promise<() => void> {
+export function setUpNetwork(plan: NetworkPlan): (() => void) | Promise<() => void> {
   if (plan.interfaces.length === 0 && plan.routes.length === 0) return () => {};
-  const devices = await devicesFor(plan.interfaces);
+  const needed = devicesNeeded(plan.interfaces);
+  if (known.length >= needed) return setUpOn(plan, known);
+  return waitForDevices(needed).then((devices) => setUpOn(plan, devices));
+}
+
+function setUpOn(plan: NetworkPlan, devices: readonly NetworkDevice[]): () => void {
   // Names may change from here on.
   known = [];
   transact(renameAway(plan.interfaces, devices));
-  const hasIpv6 = sys.access("/proc/net/if_inet6", 0) >= 0;
-  const canWait = hasIpv6 && !needsIpv6(plan);
-  transact(planRequests(plan, devices, hasIpv6 && !canWait));
+  const canWait = hasIpv6() && !needsIpv6(plan);
+  transact(planRequests(plan, devices, hasIpv6() && !canWait));
   return () => {
     if (canWait) setUpLinkAddresses(plan, devices);
   };
 }
 
+// From here on plain loops, where methods of arrays would be shorter: an emulated guest translates
+// every function of its JavaScript engine that runs for the first time, and a pod waits for this.
+
 /** Whether anything of the pod is IPv6. */
 function needsIpv6({ interfaces, routes, neighbours }: NetworkPlan): boolean {
-  return interfaces.some(({ addresses }) => addresses.some((each) => each.includes(":"))) ||
-    routes.some(({ family, gateway }) => family !== "inet" || gateway?.includes(":")) ||
-    neighbours.some(({ address }) => address.includes(":"));
+  for (const { addresses } of interfaces) {
+    for (const address of addresses) if (hasColon(address)) return true;
+  }
+  for (const { family, gateway } of routes) {
+    if (family !== "inet" || gateway !== undefined && hasColon(gateway)) return true;
+  }
+  for (const { address } of neighbours) if (hasColon(address)) return true;
+  return false;
 }
 
 /** Gives each interface its IPv6 address of the link. Without it the pod's network works as well. */
@@ -103,13 +124,22 @@ function setUpLinkAddresses({ interfaces }: NetworkPlan, devices: readonly Netwo
  * queue takes long, and a clone of a template that has done it need not do it again.
  */
 export function switchDevicesOn(): void {
+  hasIpv6();
   known = findDevices();
   transact(
     [{ name: "lo", index: 1 }, ...known].map(({ name, index }) =>
       linkRequest(index, { up: true }, () => `cannot switch the interface "${name}" on`)
     ),
   );
+  known = known.map((device) => ({ ...device, isOn: true }));
 }
+
+/** Whether the kernel has IPv6. */
+function hasIpv6(): boolean {
+  return withIpv6 ??= sys.access("/proc/net/if_inet6", 0) >= 0;
+}
+
+let withIpv6: boolean | undefined;
 
 /**
  * Sets the first device up as for a pod, with addresses that are for documentation, and takes that
@@ -135,13 +165,12 @@ export function rehearseNetwork(): void {
     ],
     neighbours: [],
   };
-  const hasIpv6 = sys.access("/proc/net/if_inet6", 0) >= 0;
-  const requests = planRequests(plan, known, hasIpv6);
+  const requests = planRequests(plan, known, hasIpv6());
   transact(renameAway(plan.interfaces, known));
   transact(requests);
   const addresses = [
     ...REHEARSED_ADDRESSES.map(parsePrefix),
-    ...linkLocalOf(parseMac(mac.trim()), hasIpv6),
+    ...linkLocalOf(parseMac(mac.trim()), hasIpv6()),
   ];
   transact(
     addresses.map((address) =>
@@ -163,15 +192,16 @@ export function planRequests(
   devices: readonly NetworkDevice[],
   hasIpv6: boolean,
 ): NetlinkRequest[] {
-  const indexes = new Map<string, number>([["lo", 1]]);
+  const indexes = new Map<string, number>();
+  indexes.set("lo", 1);
   const requests: NetlinkRequest[] = [];
   for (const wanted of plan.interfaces) {
-    const { index } = deviceOf(wanted, devices);
+    const device = deviceOf(wanted, devices);
     if (indexes.has(wanted.name)) {
       throw new AgentError("InvalidArgument", `two interfaces have the name "${wanted.name}"`);
     }
-    indexes.set(wanted.name, index);
-    requests.push(...interfaceRequests(wanted, index, hasIpv6));
+    indexes.set(wanted.name, device.index);
+    for (const request of interfaceRequests(wanted, device, hasIpv6)) requests.push(request);
   }
   for (const route of plan.routes) requests.push(routeOf(route, indexes));
   for (const neighbour of plan.neighbours) requests.push(neighbourOf(neighbour, indexes));
@@ -183,19 +213,31 @@ function renameAway(
   interfaces: readonly GuestInterface[],
   devices: readonly NetworkDevice[],
 ): NetlinkRequest[] {
-  const wantedNames = new Set(interfaces.map((wanted) => wanted.name));
-  const finalNames = new Map(interfaces.map((wanted) => [wanted.device, wanted.name]));
-  return devices.flatMap((device, order) => {
-    if (!wantedNames.has(device.name) || finalNames.get(order) === device.name) return [];
+  const requests: NetlinkRequest[] = [];
+  for (let order = 0; order < devices.length; order++) {
+    const device = devices[order];
+    if (device === undefined || !isTaken(device.name, order, interfaces)) continue;
     const name = `moving${order}`;
     const action = () => `cannot rename the interface "${device.name}" to "${name}"`;
-    return [linkRequest(device.index, { name, up: false }, action)];
-  });
+    requests.push(linkRequest(device.index, { name, up: false }, action));
+  }
+  return requests;
+}
+
+/** Whether the name of a device is to be another one's. */
+function isTaken(name: string, order: number, interfaces: readonly GuestInterface[]): boolean {
+  let isWanted = false;
+  for (const wanted of interfaces) {
+    if (wanted.name !== name) continue;
+    if (wanted.device === order) return false;
+    isWanted = true;
+  }
+  return isWanted;
 }
 
 function interfaceRequests(
   wanted: GuestInterface,
-  index: number,
+  { index, isOn = false }: NetworkDevice,
   hasIpv6: boolean,
 ): NetlinkRequest[] {
   const { name, mtu } = wanted;
@@ -207,16 +249,15 @@ function interfaceRequests(
   }
   const mac = parseMac(wanted.mac);
   const what = () => `cannot set up the interface "${name}" (MAC ${wanted.mac}, MTU ${mtu})`;
-  return [
-    linkRequest(index, { name, mac, mtu, up: true }, what),
-    ...[...wanted.addresses.map(parsePrefix), ...linkLocalOf(mac, hasIpv6)].map((address) =>
-      addressRequest(
-        index,
-        address,
-        () => `cannot give the interface "${name}" the address ${formatPrefix(address)}`,
-      )
-    ),
-  ];
+  // Switching on what is on has the kernel program the device's filters anew.
+  const requests = [linkRequest(index, { name, mac, mtu, up: !isOn }, what)];
+  const add = (address: IpPrefix) => {
+    const action = () => `cannot give the interface "${name}" the address ${formatPrefix(address)}`;
+    requests.push(addressRequest(index, address, action));
+  };
+  for (const address of wanted.addresses) add(parsePrefix(address));
+  for (const address of linkLocalOf(mac, hasIpv6)) add(address);
+  return requests;
 }
 
 /** Whether the kernel takes a name (dev_valid_name) and rtnetlink's text holds it. */
@@ -311,12 +352,14 @@ function deviceOf(wanted: GuestInterface, devices: readonly NetworkDevice[]): Ne
 /** The devices that were there at the start, with the names that they had. */
 let known: readonly NetworkDevice[] = [];
 
-/** The guest's devices, once there are as many as the interfaces need. */
-async function devicesFor(
-  interfaces: readonly GuestInterface[],
-): Promise<readonly NetworkDevice[]> {
-  const needed = interfaces.reduce((most, wanted) => Math.max(most, wanted.device + 1), 0);
-  if (known.length >= needed) return known;
+function devicesNeeded(interfaces: readonly GuestInterface[]): number {
+  let needed = 0;
+  for (const { device } of interfaces) if (device >= needed) needed = device + 1;
+  return needed;
+}
+
+/** The guest's devices, once there are as many as are needed, or that has lasted too long. */
+async function waitForDevices(needed: number): Promise<readonly NetworkDevice[]> {
   let devices = findDevices();
   for (let waitedMs = 0; devices.length < needed && waitedMs < DEVICE_WAIT_MS; waitedMs += 10) {
     await sleep(10);
@@ -345,24 +388,34 @@ function busPlace(place: string): string {
   return virtio < 0 ? place : place.slice(0, virtio);
 }
 
+/** The socket of rtnetlink; it stays open, for clones to have it. */
+let socket = -1;
+
 /** Sends requests and waits for the kernel's word on each. */
 function transact(requests: readonly NetlinkRequest[]): void {
   if (requests.length === 0) return;
-  const socket = must("cannot open rtnetlink", sys.netlinkOpen(NETLINK_ROUTE, 0));
+  if (socket < 0) socket = must("cannot open rtnetlink", sys.netlinkOpen(NETLINK_ROUTE, 0));
+  const refused: string[] = [];
   try {
     for (let start = 0; start < requests.length; start += BATCH) {
-      transactBatch(socket, requests.slice(start, start + BATCH));
+      const batch = requests.length <= BATCH ? requests : requests.slice(start, start + BATCH);
+      transactBatch(batch, refused);
+      if (refused.length > 0) break;
     }
-  } finally {
+  } catch (thrown) {
+    // What is still to come would be taken for the answers to the next requests.
     sys.close(socket);
+    socket = -1;
+    throw thrown;
   }
+  if (refused.length > 0) throw new AgentError("FailedPrecondition", refused.join("; "));
 }
 
-function transactBatch(socket: number, requests: readonly NetlinkRequest[]): void {
+/** @param refused Takes what the kernel refused. */
+function transactBatch(requests: readonly NetlinkRequest[], refused: string[]): void {
   const packed = packRequests(requests);
   must("cannot talk to rtnetlink", sys.write(socket, packed.buffer, 0, packed.length));
   const buffer = new ArrayBuffer(8192);
-  const refused: string[] = [];
   for (let answered = 0; answered < requests.length;) {
     const length = must("cannot hear rtnetlink", sys.read(socket, buffer, 0, buffer.byteLength));
     for (const { sequence, errno } of parseAnswers(buffer, length)) {
@@ -371,5 +424,4 @@ function transactBatch(socket: number, requests: readonly NetlinkRequest[]): voi
       if (errno !== 0) refused.push(`${request?.action() ?? "rtnetlink"}: ${errnoName(errno)}`);
     }
   }
-  if (refused.length > 0) throw new AgentError("FailedPrecondition", refused.join("; "));
 }

@@ -54,6 +54,17 @@ Deno.test("an interface becomes one change of the link and one request for each 
   );
 });
 
+Deno.test("a device that was switched on is not switched on again", () => {
+  const changes = (isOn: boolean) => {
+    const [link] = planRequests(plan({}), [{ name: "eth0", index: 2, isOn }], false);
+    const bytes = link?.bytes ?? new Uint8Array();
+    // The flags of struct ifinfomsg, and which of them change.
+    return bytes.slice(24, 32).toHex();
+  };
+  assert.equal(changes(false), "01000000" + "01000000");
+  assert.equal(changes(true), "00000000" + "00000000");
+});
+
 Deno.test("an interface gets the IPv6 address of the link that belongs to its MAC address", () => {
   const [, address, ...more] = planRequests(
     plan({ interfaces: [{ ...ETH0, mac: "02:11:22:33:44:55", addresses: [] }] }),

@@ -39,9 +39,10 @@ export class Pod {
    * Makes the guest the pod's own.
    *
    * @param args What the pod is.
+   * @returns Undefined where it is done already; a promise where a device has to be waited for.
    * @throws AgentError `FailedPrecondition` where it was done before; what could not be set up.
    */
-  async setUp(args: SetupArgs): Promise<void> {
+  setUp(args: SetupArgs): Promise<void> | undefined {
     if (this.#state !== "fresh") {
       throw new AgentError("FailedPrecondition", `cannot set up the guest: it is ${this.#state}`);
     }
@@ -51,14 +52,27 @@ export class Pod {
       addEntropy(args.seed);
       must("cannot set the hostname", sys.sethostname(args.hostname || "quasaur"));
       checkMachineId(args.machineId);
-      this.#rest = await setUpNetwork(args);
-      writeSysctls(args.sysctls);
-      this.#args = args;
-      this.#state = "set up";
+      const rest = setUpNetwork(args);
+      if (rest instanceof Promise) {
+        return rest.then((late) => this.#finish(args, late)).catch((thrown) => this.#fail(thrown));
+      }
+      this.#finish(args, rest);
     } catch (thrown) {
-      this.#state = "fresh";
-      throw thrown;
+      this.#fail(thrown);
     }
+    return undefined;
+  }
+
+  #finish(args: SetupArgs, rest: () => void): void {
+    this.#rest = rest;
+    writeSysctls(args.sysctls);
+    this.#args = args;
+    this.#state = "set up";
+  }
+
+  #fail(thrown: unknown): never {
+    this.#state = "fresh";
+    throw thrown;
   }
 
   /** Does what need not be done until the first container is made. */
@@ -212,6 +226,7 @@ export function preparePod(): void {
   makeDirectory(POD);
   makeDirectory("/etc");
   if (sharedMemoryBytes === undefined) mountSharedMemory(USUAL_SHARED_BYTES);
+  must("cannot open the kernel's generator of random numbers", sys.prepareEntropy());
 }
 
 function mountSharedMemory(shmBytes: number): void {

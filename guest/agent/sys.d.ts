@@ -369,6 +369,8 @@ export function sethostname(name: string): number;
 export function clock(id: number): number;
 /** Sets CLOCK_REALTIME, milliseconds since the epoch. */
 export function setTime(timeMs: number): number;
+/** Opens what {@link addEntropy} writes to, which then stays open. */
+export function prepareEntropy(): number;
 /** Adds entropy that counts (RNDADDENTROPY) and reseeds the kernel's generator; 4096 bytes at most. */
 export function addEntropy(buffer: ArrayBufferLike, offset: number, length: number): number;
 /** finit_module(2); modules that end in .xz or .zst are unpacked by the kernel if it can. */

@@ -6,7 +6,7 @@
  */
 
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
-import { CPIO_ALIGNMENT_BYTES, readCpio } from "./cpio.ts";
+import { CPIO_ALIGNMENT_BYTES, type CpioEntry, readCpioAt } from "./cpio.ts";
 import { ELF_MACHINES, ElfFile, type ElfNote, parseNotes } from "./elf.ts";
 
 /** The note of a kernel that can be entered without a boot loader. Source: the kernel's pvh.h. */
@@ -32,19 +32,26 @@ const NOTE_RANGES_MAX = 16;
 /** How much of an initrd is read, in bytes. */
 const INITRD_BYTES_MAX = 256 << 20;
 
-/** What to do where one of them will not do. */
-const ADVICE = 'build them with "deno task guest:image", or name others in the configuration ' +
-  "(hypervisor.kernel_path, hypervisor.initrd_path)";
+/** What is looked at beside the content. */
+export interface CheckOptions {
+  /** Whether the initrd has to fill whole pages: the firmware of a microvm needs it. Default true. */
+  readonly wholePages?: boolean;
+}
 
 /**
  * Checks the two files that a guest boots from. Of the kernel only what matters is read.
  *
  * @param kernel The kernel's path.
  * @param initrd The initrd's path.
+ * @param options See {@link CheckOptions}.
  * @throws {SandboxError} `FailedPrecondition` where one is missing, cannot be read or will not do;
  *   the message says which, why, and what to do.
  */
-export async function checkGuestImage(kernel: string, initrd: string): Promise<void> {
+export async function checkGuestImage(
+  kernel: string,
+  initrd: string,
+  options: CheckOptions = {},
+): Promise<void> {
   await withFile(kernel, "kernel", async (file) => {
     const head = await readAt(file, 0, HEAD_BYTES);
     const elf = kernelElf(head, kernel);
@@ -56,7 +63,7 @@ export async function checkGuestImage(kernel: string, initrd: string): Promise<v
   });
   await withFile(initrd, "initrd", async (file) => {
     const { size } = await file.stat();
-    checkInitrd(await readAt(file, 0, Math.min(size, INITRD_BYTES_MAX)), initrd);
+    checkInitrd(await readAt(file, 0, Math.min(size, INITRD_BYTES_MAX)), initrd, options);
   });
 }
 
@@ -103,11 +110,16 @@ function readable<T>(read: () => T, path: string): T {
  *
  * @param bytes Its content.
  * @param path Its path, for messages.
+ * @param options See {@link CheckOptions}.
  * @throws {SandboxError} `FailedPrecondition` where it will not do.
  */
-export function checkInitrd(bytes: Uint8Array, path: string): void {
+export function checkInitrd(
+  bytes: Uint8Array,
+  path: string,
+  { wholePages = true }: CheckOptions = {},
+): void {
   if (bytes.length === 0) throw unfit("initrd", path, "empty");
-  if (bytes.length % CPIO_ALIGNMENT_BYTES !== 0) {
+  if (wholePages && bytes.length % CPIO_ALIGNMENT_BYTES !== 0) {
     throw unfit(
       "initrd",
       path,
@@ -115,26 +127,37 @@ export function checkInitrd(bytes: Uint8Array, path: string): void {
         `tables overwrite it: fill it up with "truncate --size=%${CPIO_ALIGNMENT_BYTES} FILE"`,
     );
   }
-  const compressed = COMPRESSED.some(({ magic }) => magic.every((byte, at) => bytes[at] === byte));
-  // What is in a compressed one shows when the guest boots: its agent answers, or not in time.
-  if (compressed) return;
-  let entries;
-  try {
-    entries = readCpio(bytes);
-  } catch (error) {
-    throw unfit("initrd", path, SandboxError.from(error).message);
+  let agent: CpioEntry | undefined;
+  // The kernel unpacks one archive after the other; what fills them up are zeros.
+  for (let at = 0; at < bytes.length;) {
+    // What is in a compressed one shows when the guest boots: its agent answers, or not in time.
+    if (isCompressed(bytes, at)) return;
+    const { entries, end } = archiveAt(bytes, at, path);
+    agent = entries.findLast(({ path }) => AGENT_PATHS.includes(path)) ?? agent;
+    for (at = end; bytes[at] === 0;) at++;
   }
-  const agent = entries.find(({ path }) => AGENT_PATHS.includes(path));
   if (agent === undefined) throw unfit("initrd", path, "no /init in it, which is the agent");
   if (agent.kind === "file" && (agent.mode & 0o111) === 0) {
     throw unfit("initrd", path, "its /init is not executable");
   }
 }
 
+function isCompressed(bytes: Uint8Array, begin: number): boolean {
+  return COMPRESSED.some(({ magic }) => magic.every((byte, at) => bytes[begin + at] === byte));
+}
+
+function archiveAt(bytes: Uint8Array, begin: number, path: string): ReturnType<typeof readCpioAt> {
+  try {
+    return readCpioAt(bytes, begin);
+  } catch (error) {
+    throw unfit("initrd", path, SandboxError.from(error).message);
+  }
+}
+
 /** Opens one of the two. */
 async function withFile(
   path: string,
-  what: string,
+  what: "kernel" | "initrd",
   body: (file: Deno.FsFile) => Promise<void>,
 ): Promise<void> {
   try {
@@ -165,10 +188,17 @@ function isBzImage(bytes: Uint8Array): boolean {
   return new TextDecoder("latin1").decode(bytes.subarray(0x202, 0x206)) === "HdrS";
 }
 
-function unfit(what: string, path: string, why: string, cause?: unknown): SandboxError {
+function unfit(
+  what: "kernel" | "initrd",
+  path: string,
+  why: string,
+  cause?: unknown,
+): SandboxError {
+  const advice = 'build it with "deno task guest:image", or name another in the configuration ' +
+    `(hypervisor.${what}_path, or hypervisor.image_path for both)`;
   return new SandboxError(
     "FailedPrecondition",
-    `cannot use the guest's ${what} "${path}": ${why}: ${ADVICE}`,
+    `cannot use the guest's ${what} "${path}": ${why}: ${advice}`,
     { cause },
   );
 }

@@ -86,3 +86,19 @@ Deno.test("an initrd without an agent is refused, one that cannot be looked into
   packed.set([0x28, 0xb5, 0x2f, 0xfd]);
   checkInitrd(packed, "/i");
 });
+
+Deno.test("an initrd of several archives has its agent in any of them", () => {
+  const microcode = writeCpio([{ kind: "directory", path: "kernel", mode: 0o755 }]);
+  const joined = (...parts: readonly Uint8Array[]) => Uint8Array.from(parts.flatMap((p) => [...p]));
+  checkInitrd(joined(microcode, writeCpio([AGENT])), "/i");
+  assert.throws(() => checkInitrd(joined(microcode, microcode), "/i"), says(/no \/init in it/));
+  const locked = writeCpio([{ ...AGENT, mode: 0o644 }]);
+  assert.throws(
+    () => checkInitrd(joined(writeCpio([AGENT]), locked), "/i"),
+    says(/not executable/),
+  );
+  const packed = new Uint8Array(4096);
+  packed.set([0x1f, 0x8b]);
+  checkInitrd(joined(microcode, packed), "/i");
+  assert.throws(() => checkInitrd(joined(microcode, packed.fill(7)), "/i"), says(/at byte 4096/));
+});

@@ -69,8 +69,23 @@ export function writeCpio(entries: readonly CpioEntry[]): Uint8Array<ArrayBuffer
  * @throws {SandboxError} `FailedPrecondition` where it is none, or is cut off.
  */
 export function readCpio(archive: Uint8Array): CpioEntry[] {
+  return readCpioAt(archive, 0).entries;
+}
+
+/**
+ * Reads an archive that lies between others: the kernel unpacks one after the other.
+ *
+ * @param archive The bytes of all.
+ * @param begin Where it begins.
+ * @returns What is in it, as {@link readCpio} tells it, and where it ends, without what fills it up.
+ * @throws {SandboxError} `FailedPrecondition` where there is none, or it is cut off.
+ */
+export function readCpioAt(
+  archive: Uint8Array,
+  begin: number,
+): { readonly entries: CpioEntry[]; readonly end: number } {
   const entries: CpioEntry[] = [];
-  for (let at = 0; entries.length < ENTRIES_MAX;) {
+  for (let at = begin; entries.length < ENTRIES_MAX;) {
     const text = new TextDecoder().decode(archive.subarray(at, at + HEADER_BYTES));
     if (!text.startsWith(MAGIC)) throw notAnArchive(at);
     const number = (index: number) => parseInt(text.slice(6 + index * 8, 14 + index * 8), 16);
@@ -79,13 +94,13 @@ export function readCpio(archive: Uint8Array): CpioEntry[] {
       .decode(archive.subarray(at + HEADER_BYTES, at + HEADER_BYTES + nameBytes - 1));
     const content = at + roundUp(HEADER_BYTES + nameBytes, 4);
     if (!(content + size <= archive.length)) throw notAnArchive(at);
-    if (path === TRAILER) return entries;
+    if (path === TRAILER) return { entries, end: content };
     const bytes = archive.subarray(content, content + size);
     const entry = entryOf(path, mode, bytes);
     if (entry !== undefined) entries.push(entry);
     at = content + roundUp(size, 4);
   }
-  throw notAnArchive(0);
+  throw notAnArchive(begin);
 }
 
 /** An entry from its parts. */

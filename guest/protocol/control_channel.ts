@@ -121,7 +121,10 @@ export class ControlChannel {
     }
     const count = number - this.#acknowledged;
     if (count <= 0) return;
-    for (const { bytes } of this.#kept.splice(0, count)) this.#keptBytes -= bytes.length;
+    // One by one: there are few, and an emulated guest has shift() translated already.
+    for (let done = 0; done < count; done++) {
+      this.#keptBytes -= this.#kept.shift()?.bytes.length ?? 0;
+    }
     this.#acknowledged = number;
     this.#next = Math.max(this.#next, number);
   }

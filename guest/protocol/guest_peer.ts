@@ -208,20 +208,38 @@ class GuestEnd implements GuestPeer {
 
   #message(type: number, id: number, payload: Uint8Array): boolean {
     if (type !== FRAME.request) return false;
-    void this.#request(id, payload);
+    this.#request(id, payload);
     return true;
   }
 
-  async #request(id: number, payload: Uint8Array): Promise<void> {
+  /** Not async itself: most answers are there at once, and promises take an emulated guest long. */
+  #request(id: number, payload: Uint8Array): void {
     const epoch = this.#epoch;
-    let flags = 0;
-    let text: string;
+    const fail = (error: unknown) => {
+      this.#reply(epoch, id, FLAG.failed, JSON.stringify(failureOf(error)));
+    };
+    const succeed = (result: unknown) => {
+      let text: string;
+      try {
+        text = JSON.stringify(result);
+      } catch (error) {
+        fail(error);
+        return;
+      }
+      this.#reply(epoch, id, 0, text);
+    };
+    let result: unknown;
     try {
-      text = JSON.stringify(await this.#handle(payload));
+      result = this.#handle(payload);
     } catch (error) {
-      flags = FLAG.failed;
-      text = JSON.stringify(failureOf(error));
+      fail(error);
+      return;
     }
+    if (result instanceof Promise) result.then(succeed, fail);
+    else succeed(result);
+  }
+
+  #reply(epoch: number, id: number, flags: number, text: string): void {
     if (epoch !== this.#epoch) return;
     if (text.length > GUEST_MESSAGE_BYTES_MAX / 3) {
       const failure = new AgentError("ResourceExhausted", "the answer is too large");

@@ -57,6 +57,8 @@ export interface ConfinedProgram {
   readonly diesWithParent?: boolean;
   /** How much sooner than others it is killed for want of memory, -1000 to 1000; its parent's unless given. */
   readonly oomScoreAdjust?: number;
+  /** Whether the kernel gives it no huge pages unasked (prctl(2), PR_SET_THP_DISABLE). */
+  readonly smallPages?: boolean;
   /** Its environment as `NAME=value`, beside PATH. */
   readonly env?: readonly string[];
 }
@@ -90,6 +92,7 @@ export function confinedCommand(launcher: Launcher, confined: ConfinedProgram): 
     ...(capabilities.length === 0 ? [] : [`--keep=${[capabilities].flat().join(",")}`]),
     ...(confined.diesWithParent === true ? ["--die-with-parent"] : []),
     ...(oomScoreAdjust === undefined ? [] : [`--oom-score-adj=${oomScoreAdjust}`]),
+    ...(confined.smallPages === true ? ["--small-pages"] : []),
     ...(confined.env ?? []).map((entry) => `--env=${entry}`),
     "--",
     confined.program,

@@ -66,6 +66,12 @@ Deno.test("a program that needs all rights keeps those that this process has", a
   assert.match(text, /^0022$/m);
 });
 
+Deno.test("the kernel gives it huge pages, unless it is to have small ones", async () => {
+  const script = "grep THP_enabled /proc/self/status";
+  assert.match(await confinedOutput(script), /^THP_enabled:\s+1$/m);
+  assert.match(await confinedOutput(script, { smallPages: true }), /^THP_enabled:\s+0$/m);
+});
+
 Deno.test("nothing is open in it but its log and its taps", async () => {
   const script = "ls -l /proc/$$/fd; true";
   const text = await confinedOutput(script, { network: { taps: 2 } });

@@ -15,7 +15,8 @@ import type {
   GuestRoute,
   SetupArgs,
 } from "../../guest/protocol/messages.ts";
-import type { DnsSpec, SandboxSpec } from "../lifecycle/spec.ts";
+import type { SandboxSpec } from "../lifecycle/spec.ts";
+import { resolvConf } from "../resolv_conf.ts";
 
 /** The hostname of a pod that asks for none. */
 const DEFAULT_HOSTNAME = "quasaur";
@@ -81,13 +82,4 @@ function hostsFile(hostname: string, interfaces: readonly GuestInterface[]): str
     ...own.map((address) => `${address}\t${hostname}`),
     "",
   ].join("\n");
-}
-
-/** resolv.conf(5). */
-function resolvConf({ servers, searches, options }: DnsSpec): string {
-  return [
-    ...(searches.length === 0 ? [] : [`search ${searches.join(" ")}\n`]),
-    ...servers.map((server) => `nameserver ${server}\n`),
-    ...(options.length === 0 ? [] : [`options ${options.join(" ")}\n`]),
-  ].join("");
 }

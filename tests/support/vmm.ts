@@ -126,8 +126,13 @@ export async function look(bed: Bed): Promise<VmmSnapshot> {
   };
 }
 
-/** A machine that a template is made of has its memory in the template's directory, to be saved. */
-function isTemplate(command: string): boolean {
+/**
+ * Whether a command line is that of a machine that a template is made of: it has its memory in the
+ * template's directory, to be saved.
+ *
+ * @param command The command line.
+ */
+export function isTemplate(command: string): boolean {
   return /mem-path=\S*\/templates\/[^,]*,share=on/.test(command);
 }
 

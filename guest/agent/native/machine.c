@@ -57,6 +57,18 @@ static SYS_FUNCTION(sys_set_time) {
   return args_answer(&a, clock_settime(CLOCK_REALTIME, &now));
 }
 
+// Open from the first use on: a clone of a machine that has it open need not look for it.
+static int open_random(void) {
+  static int fd = -1;
+  if (fd < 0) fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+  return fd;
+}
+
+static SYS_FUNCTION(sys_prepare_entropy) {
+  SYS_UNUSED;
+  return answer(ctx, open_random() < 0 ? -1 : 0);
+}
+
 static SYS_FUNCTION(sys_add_entropy) {
   struct args a;
   size_t length;
@@ -73,10 +85,9 @@ static SYS_FUNCTION(sys_add_entropy) {
   pool->entropy_count = (int)length * 8;
   pool->buf_size = (int)length;
   memcpy(pool->buf, bytes, length);
-  int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+  int fd = open_random();
   int result = fd < 0 || ioctl(fd, RNDADDENTROPY, pool) || ioctl(fd, RNDRESEEDCRNG) ? -1 : 0;
   int error = errno;
-  if (fd >= 0) close(fd);
   explicit_bzero(pool, sizeof *pool + length);
   free(pool);
   errno = error;
@@ -123,6 +134,7 @@ const JSCFunctionListEntry sys_machine[] = {
     SYS_ENTRY("sethostname", 1, sys_sethostname),
     SYS_ENTRY("clock", 1, sys_clock),
     SYS_ENTRY("setTime", 1, sys_set_time),
+    SYS_ENTRY("prepareEntropy", 0, sys_prepare_entropy),
     SYS_ENTRY("addEntropy", 3, sys_add_entropy),
     SYS_ENTRY("loadModule", 2, sys_load_module),
     SYS_ENTRY("uname", 0, sys_uname),

@@ -87,7 +87,10 @@ int main(int argc, char **argv) {
   open_standard_streams();
   signal(SIGPIPE, SIG_IGN);
   // Free memory goes back to the kernel early: the guest is small, and templates hold what is used.
-  mallopt(M_TRIM_THRESHOLD, 64 << 10);
+  // Not so early that the heap's end moves at every request: what the kernel does then takes long
+  // where it is emulated.
+  mallopt(M_TRIM_THRESHOLD, 4 * HEAP_SPARE_BYTES);
+  mallopt(M_TOP_PAD, HEAP_SPARE_BYTES);
   mallopt(M_MMAP_THRESHOLD, 256 << 10);
   program_arguments(argc, argv);
   JSRuntime *runtime = JS_NewRuntime();

@@ -67,7 +67,7 @@ static SYS_FUNCTION(sys_heap_bytes) {
 static SYS_FUNCTION(sys_collect_garbage) {
   SYS_UNUSED;
   JS_RunGC(JS_GetRuntime(ctx));
-  malloc_trim(0);
+  malloc_trim(HEAP_SPARE_BYTES);
   return JS_NewInt32(ctx, 0);
 }
 

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Bytes of free memory that the agent's heap keeps.
+#define HEAP_SPARE_BYTES (128 << 10)
+
 // The head of a function of the module.
 #define SYS_FUNCTION(name)                                                                         \
   JSValue name(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)

@@ -4,7 +4,8 @@
  *
  *     quasaur-host-launcher vmm --directory=DIR --log=FILE [--uid=N --gid=N] [--kvm] [--taps=N]
  *                               [--cgroup=PATH] [--keep=CAPABILITY,...|all] [--die-with-parent]
- *                               [--oom-score-adj=N] [--env=NAME=VALUE]... -- PROGRAM [ARGUMENT]...
+ *                               [--oom-score-adj=N] [--small-pages] [--env=NAME=VALUE]...
+ *                               -- PROGRAM [ARGUMENT]...
  *
  * The program gets an empty standard input, FILE as both outputs, and its taps as descriptors 10 and
  * following; nothing else is open.
@@ -58,6 +59,7 @@ struct vmm {
   bool wants_kvm;
   bool has_network; /* of its own */
   bool dies_with_parent;
+  bool has_small_pages; /* where the kernel would join them to huge ones by itself */
   uint64_t uid;
   uint64_t gid;
   uint64_t taps;
@@ -113,6 +115,7 @@ static bool parse_option(struct vmm *vmm, char *argument) {
   char *value = NULL;
   if (strcmp(argument, "--kvm") == 0) return vmm->wants_kvm = true;
   if (strcmp(argument, "--die-with-parent") == 0) return vmm->dies_with_parent = true;
+  if (strcmp(argument, "--small-pages") == 0) return vmm->has_small_pages = true;
   if ((value = value_of(argument, "--directory=")) != NULL) {
     vmm->directory = value;
     return value[0] == '/';
@@ -267,6 +270,8 @@ int host_vmm(int argc, char **argv) {
   if (vmm.dies_with_parent && host_die_with_parent() != 0) {
     return host_fail_errno("cannot watch the process that started this");
   }
+  /* A kernel that cannot has no huge pages, or uses more memory: no reason to fail. */
+  if (vmm.has_small_pages) (void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   if ((status = open_log(&vmm)) != 0) return status;
   if (host_bound_capabilities(vmm.kept) != 0) return host_fail_errno("cannot drop capabilities");
   if ((status = change_user(&vmm)) != 0) return status;

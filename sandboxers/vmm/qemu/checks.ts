@@ -4,42 +4,54 @@
  * @module
  */
 
+import { checkGuestImage } from "../../../guest/image/check.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { MachineSpec } from "../hypervisor.ts";
 
-/** What an initrd's size has to be a multiple of, in bytes. */
-const INITRD_GRAIN_BYTES = 4096;
+/** Most kernels with initrds of which it is remembered that they fit. */
+const FIT_MAX = 16;
 
-/**
- * Looks whether the files that a machine boots from can be used.
- *
- * @throws {SandboxError} `FailedPrecondition` with the path.
- */
-export async function checkBootFiles(action: string, spec: MachineSpec): Promise<void> {
-  await checkFile(action, "kernel", spec.kernel);
-  const { size } = await checkFile(action, "initrd", spec.initrd);
-  // qboot puts its ACPI tables behind the initrd into the same page of low memory; where they do
-  // not fit, the guest finds no devices and hangs.
-  if (spec.machine === "microvm" && size % INITRD_GRAIN_BYTES !== 0) {
-    throw new SandboxError(
-      "FailedPrecondition",
-      `${action}: the initrd "${spec.initrd}" has ${size} bytes: for a microvm it has to be padded ` +
-        `with zeros to a multiple of ${INITRD_GRAIN_BYTES}`,
-    );
+/** Looks whether what machines boot from can be a guest of ours: once for each content. */
+export class BootFiles {
+  readonly #fit = new Set<string>();
+
+  /**
+   * Looks at the kernel and the initrd of a machine. What was looked at before and has not changed
+   * since costs no more than a look at the directory.
+   *
+   * @param action What is being done, for messages.
+   * @param spec The machine.
+   * @throws {SandboxError} `FailedPrecondition` with the path, what is wrong and the setting that
+   *   names another.
+   */
+  async check(action: string, { kernel, initrd, machine }: MachineSpec): Promise<void> {
+    // The firmware of a microvm puts its tables behind the initrd into the same page of low memory;
+    // where they do not fit, the guest finds no devices and hangs.
+    const wholePages = machine === "microvm";
+    const content = await contentOf(kernel, initrd);
+    const known = content === undefined ? undefined : `${wholePages} ${content}`;
+    if (known !== undefined && this.#fit.has(known)) return;
+    try {
+      await checkGuestImage(kernel, initrd, { wholePages });
+    } catch (thrown) {
+      const { code, message } = SandboxError.from(thrown);
+      throw new SandboxError(code, `${action}: ${message}`, { cause: thrown });
+    }
+    if (known === undefined) return;
+    if (this.#fit.size >= FIT_MAX) this.#fit.clear();
+    this.#fit.add(known);
   }
 }
 
-async function checkFile(action: string, what: string, path: string): Promise<Deno.FileInfo> {
-  const info = await Deno.stat(path).catch((thrown) => {
-    const why = thrown instanceof Deno.errors.NotFound ? "is missing" : messageOf(thrown);
-    throw new SandboxError(
-      "FailedPrecondition",
-      `${action}: the ${what} "${path}" ${why}: run "deno task setup" or name another in the config`,
-      { cause: thrown },
-    );
-  });
-  if (info.isFile) return info;
-  throw new SandboxError("FailedPrecondition", `${action}: the ${what} "${path}" is no file`);
+/** What changes with the content of files; undefined where one cannot be looked at. */
+async function contentOf(...paths: readonly string[]): Promise<string | undefined> {
+  try {
+    const infos = await Promise.all(paths.map((path) => Deno.stat(path)));
+    return infos.map(({ dev, ino, size, mtime }) => [dev, ino, size, mtime?.getTime()].join(" "))
+      .join(", ");
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -64,8 +76,4 @@ export function startError(
     ? error.code
     : "FailedPrecondition";
   return new SandboxError(code, `${action}: ${why}${words}`, { cause: error });
-}
-
-function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -118,8 +118,16 @@ const ADDRESS = {
 /** Longest path of a unix socket in bytes (sun_path in unix(7), with its end). */
 const SOCKET_PATH_MAX = 107;
 
-/** Parameters of every kernel: a panic ends the VMM, entropy is the CPU's too. */
-const KERNEL_PARAMS = ["panic=-1", "nowatchdog", "random.trust_cpu=on"] as const;
+/**
+ * Parameters of every kernel: a panic ends the VMM, entropy is the CPU's too, and nobody looks which
+ * of its pages are in use (a thread of newer kernels does so all the time otherwise).
+ */
+const KERNEL_PARAMS = [
+  "panic=-1",
+  "nowatchdog",
+  "random.trust_cpu=on",
+  "damon_stat.enabled=0",
+] as const;
 
 /** What an emulated kernel can do without: self tests and code patching that take half its boot. */
 const EMULATED_KERNEL_PARAMS = [

@@ -128,8 +128,8 @@ Deno.test("a microvm that boots under emulation", () => {
     "-initrd",
     "/k/initrd.cpio",
     "-append",
-    "quiet 8250.nr_uarts=0 panic=-1 nowatchdog random.trust_cpu=on pcie_ports=native " +
-    "no_timer_check cryptomgr.notests mitigations=off noreplace-smp " +
+    "quiet 8250.nr_uarts=0 panic=-1 nowatchdog random.trust_cpu=on damon_stat.enabled=0 " +
+    "pcie_ports=native no_timer_check cryptomgr.notests mitigations=off noreplace-smp " +
     "initcall_blacklist=jent_mod_init,load_system_certificate_list,bpf_tcp_ca_kfunc_init," +
     "bpf_dummy_struct_ops_init tsc_early_khz=2500000",
   ]);
@@ -190,7 +190,7 @@ Deno.test("a q35 that boots under KVM with all that it can have", () => {
     "-initrd",
     "/k/initrd.cpio",
     "-append",
-    "console=ttyS0 panic=-1 nowatchdog random.trust_cpu=on maxcpus=2 a=b",
+    "console=ttyS0 panic=-1 nowatchdog random.trust_cpu=on damon_stat.enabled=0 maxcpus=2 a=b",
   ]);
 });
 

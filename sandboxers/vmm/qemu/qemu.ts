@@ -17,7 +17,7 @@ import type {
   MachineSpec,
   SavedMachine,
 } from "../hypervisor.ts";
-import { checkBootFiles, startError } from "./checks.ts";
+import { BootFiles, startError } from "./checks.ts";
 import {
   type GuestMemory,
   MACHINE_FILES,
@@ -96,6 +96,7 @@ export class Qemu implements Hypervisor {
   readonly #options: QemuOptions;
   readonly #vmms: VmmLauncher;
   readonly #log: Log;
+  readonly #bootFiles = new BootFiles();
   #version: Promise<string> | undefined;
 
   /**
@@ -127,7 +128,7 @@ export class Qemu implements Hypervisor {
   async boot(spec: MachineSpec, place: MachinePlace, signal: AbortSignal): Promise<QemuMachine> {
     const action = `cannot boot machine "${place.id}"`;
     throwIfAborted(signal, action);
-    await checkBootFiles(action, spec);
+    await this.#bootFiles.check(action, spec);
     const needsClock = spec.accelerator === "tcg" && spec.machine === "microvm";
     const tscKhz = needsClock ? await this.#options.tscKhz() : 0;
     return await this.#attempt(action, place, signal, async () => {

@@ -334,9 +334,14 @@ Deno.test("what cannot start says why and leaves nothing", async (t) => {
   const spec = probeSpec(bench.initrd);
   const missing = `${bench.directory}/missing`;
   const cases = [
-    ["a missing kernel", {}, { kernel: missing }, /the kernel ".*missing" is missing/],
-    ["a missing initrd", {}, { initrd: missing }, /the initrd ".*missing" is missing/],
-    ["a kernel that is none", {}, { kernel: bench.initrd }, /QEMU did not start.*it said: /],
+    ["a missing kernel", {}, { kernel: missing }, /kernel ".*missing": not found.*\(hypervisor\./],
+    ["a missing initrd", {}, { initrd: missing }, /initrd ".*missing": not found.*\(hypervisor\./],
+    [
+      "a kernel that is none",
+      {},
+      { kernel: bench.initrd },
+      /not a 64-bit.*hypervisor\.kernel_path/,
+    ],
     ["a CPU that there is not", {}, { cpuModel: "z80" }, /unable to find CPU model 'z80'/],
     ["a missing QEMU", { program: "/usr/bin/qemu-system-z80" }, {}, /package qemu-system-x86/],
     ["a QEMU that is none", { program: "/bin/true" }, {}, /QEMU did not start/],

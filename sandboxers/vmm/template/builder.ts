@@ -5,6 +5,7 @@
  * @module
  */
 
+import { pause } from "../../../guest/client/pause.ts";
 import type { Requests } from "../../../guest/protocol/messages.ts";
 import { abortError, SandboxError } from "../../lifecycle/errors.ts";
 import type { Hypervisor, Machine, MachinePlace, MachineSpec } from "../hypervisor.ts";
@@ -50,6 +51,8 @@ export interface BuilderOptions {
    * what the file system says, where this process may ask.
    */
   readonly freeBytes?: (directory: string) => Promise<number | undefined>;
+  /** How long the guest is left alone before it is saved, in milliseconds. Default 300. */
+  readonly settleMs?: number;
 }
 
 /** Room that a template takes beside the guest's memory, in bytes. */
@@ -57,6 +60,12 @@ const STATE_BYTES = 8 << 20;
 
 /** How long the guest may take to give memory back, in milliseconds. */
 const QUIESCE_MS = 20_000;
+
+/**
+ * How long the guest is left alone before it is saved, in milliseconds: what it puts off (freeing
+ * memory, hearing that its host has gone) would be done by each clone instead.
+ */
+const SETTLE_MS = 300;
 
 /**
  * Makes a template.
@@ -89,7 +98,7 @@ async function bootAndSave(
   spec: MachineSpec,
   directory: string,
   place: MachinePlace,
-  { hypervisor, ledger, agent: connect }: BuilderOptions,
+  { hypervisor, ledger, agent: connect, settleMs = SETTLE_MS }: BuilderOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const machine = await hypervisor.boot(spec, place, signal);
@@ -103,6 +112,7 @@ async function bootAndSave(
       throw new SandboxError("Unimplemented", `cannot save a machine of ${hypervisor.name}`);
     }
     // The agent is let go before: a clone's host is another one.
+    await unlessEnded(machine, signal, (either) => pause(settleMs, either));
     await unlessEnded(machine, signal, () => machine.save?.(directory, { resume: false }));
   } finally {
     await machine.stop();

@@ -20,7 +20,7 @@ export interface TemplateHost {
 }
 
 /** The version of what our own code makes of all this. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** How much of a file is read at a time, in bytes. */
 const PIECE_BYTES = 1 << 20;

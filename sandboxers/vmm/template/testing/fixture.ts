@@ -91,6 +91,7 @@ export class Fixture {
       directory: this.templateDirectory,
       host: { hypervisor: "fake 1.0", bootId: "boot-1", tscKhz: 2_600_000 },
       countMax: 3,
+      settleMs: 0,
       log: this.log,
       now: () => this.clock.now(),
       ...changes,
