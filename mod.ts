@@ -98,10 +98,13 @@ export type {
 } from "./sandboxers/embedded/api.ts";
 export type {
   GvisorOpenOptions,
+  GvisorRestoredSandbox,
+  GvisorRestoreOptions,
   GvisorRunOptions,
   GvisorSandbox,
   GvisorSandboxer,
   GvisorSandboxOptions,
+  GvisorSnapshotOptions,
 } from "./sandboxers/embedded/gvisor_api.ts";
 export type {
   LinuxContainer,

@@ -7,7 +7,7 @@
 
 import { resolve } from "node:path";
 import { Command } from "commander";
-import type { Fleet } from "../sandboxers/client/fleet.ts";
+import type { Fleet, FleetInfo } from "../sandboxers/client/fleet.ts";
 import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { addAddress, append, withFleet } from "./client/command.ts";
@@ -88,7 +88,7 @@ export function restoreCommand(
   const command = new Command("restore")
     .description("Make a sandbox of a saved one.")
     .argument("<DIRECTORY>", "where it was saved")
-    .option("--kind <KIND>", "the kind, where several that run can do this");
+    .option("--kind <KIND>", "the kind that saved it; default: whichever can");
   return addAddress(addNewOptions(command))
     .addHelpText("after", RESTORE_EXAMPLES)
     .action(async (path: string, options: NewOptions) => {
@@ -96,9 +96,9 @@ export function restoreCommand(
       const directory = resolve(path);
       end(
         await withFleet(command, ports, async (fleet) => {
-          const client = await ableClient(fleet, options.kind);
+          const able = await ableSandboxers(fleet, options.kind);
           const source = { case: "directory", value: directory } as const;
-          const made = await client.restore({ source, name: options.name ?? "", labels });
+          const made = await restoreWith(able, { source, name: options.name ?? "", labels });
           tell(made, options, ports);
           return 0;
         }),
@@ -166,22 +166,48 @@ function tell(
   );
 }
 
-/** The one sandboxer that can make sandboxes of saved ones. */
-async function ableClient(fleet: Fleet, kind: string | undefined): Promise<ManagementClient> {
+/** What a sandboxer answers that a directory is not its to use. */
+const NOT_ITS_OWN: ReadonlySet<string> = new Set([
+  "FailedPrecondition",
+  "NotFound",
+  "PermissionDenied",
+]);
+
+/** Has the sandboxer make one whose snapshot it is: which that is, only they know. */
+async function restoreWith(
+  able: readonly FleetInfo[],
+  request: Parameters<ManagementClient["restore"]>[0],
+): ReturnType<ManagementClient["restore"]> {
+  const refusals: { readonly kind: string; readonly error: SandboxError }[] = [];
+  for (const { client, info: { kind } } of able) {
+    try {
+      return await client.restore(request);
+    } catch (thrown) {
+      const error = SandboxError.from(thrown);
+      if (!NOT_ITS_OWN.has(error.code)) throw error;
+      refusals.push({ kind, error });
+    }
+  }
+  const [first, second] = refusals;
+  if (first !== undefined && second === undefined) throw first.error;
+  const said = refusals.map(({ kind, error }) => `${kind} says: ${error.message}`).join("; ");
+  throw new SandboxError(
+    "FailedPrecondition",
+    `cannot restore: no sandboxer can: ${said}: say whose it is with --kind`,
+  );
+}
+
+/** The sandboxers that can make sandboxes of saved ones; at least one. */
+async function ableSandboxers(
+  fleet: Fleet,
+  kind: string | undefined,
+): Promise<readonly FleetInfo[]> {
   const infos = await fleet.infos();
   const able = infos.filter(({ info }) =>
     kind === undefined ? info.capabilities["restore"] === true : info.kind === kind
   );
-  const [only, another] = able;
-  if (only !== undefined && another === undefined) return only.client;
-  const kinds = (able.length > 0 ? able : infos).map(({ info }) => info.kind).join(", ");
-  if (able.length > 1) {
-    throw new SandboxError(
-      "InvalidArgument",
-      `cannot choose a sandboxer: several can make sandboxes of saved ones (${kinds}): say which ` +
-        "with --kind or --address",
-    );
-  }
+  if (able.length > 0) return able;
+  const kinds = infos.map(({ info }) => info.kind).join(", ");
   throw new SandboxError(
     "Unimplemented",
     `cannot restore: ${

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
-import { type GvisorSandboxer, open } from "../mod.ts";
+import { type GvisorSandboxer, type LinuxContainer, open } from "../mod.ts";
 import { BusyboxRootfs } from "./support/busybox_rootfs.ts";
 
-async function openGvisor(warnings: string[]): Promise<GvisorSandboxer> {
+async function openGvisor(
+  warnings: string[],
+  set: readonly string[] = [],
+): Promise<GvisorSandboxer> {
   return await open("gvisor", {
+    set,
     onWarning: (message, fields) => warnings.push(`${message} ${fields?.["error"] ?? ""}`),
   });
 }
@@ -86,5 +90,85 @@ Deno.test("a program over gVisor reads its output to the end, also late, and is 
     code: "InvalidArgument",
     message: /"\/etc\/hosts": it is no directory/,
   });
+  assert.deepEqual(warnings, []);
+});
+
+/** A container that answers every line with how many there were, and the files that it has made. */
+const COUNTER =
+  "n=0; while read word; do n=$((n+1)); echo >/made-$word; echo $n /made-*; done; exit 7";
+
+/** Talks with a {@link COUNTER}. */
+class Talk {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #reader: ReadableStreamDefaultReader<string>;
+
+  constructor({ stdin, stdout }: LinuxContainer) {
+    this.#writer = stdin.getWriter();
+    this.#reader = stdout.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  async say(word: string): Promise<string> {
+    await this.#writer.write(new TextEncoder().encode(`${word}\n`));
+    let answer = "";
+    while (!answer.endsWith("\n")) {
+      const { value, done } = await this.#reader.read();
+      assert.equal(done, false, `it ended after "${answer}"`);
+      answer += value ?? "";
+    }
+    return answer.trim();
+  }
+
+  async close(): Promise<void> {
+    await this.#writer.close();
+  }
+}
+
+Deno.test("a program saves sandboxes of gVisor, and forks them: each goes its own way", async () => {
+  await using rootfs = await BusyboxRootfs.make();
+  const directory = `${rootfs.directory}/warm`;
+  const warnings: string[] = [];
+  await using sandboxer = await openGvisor(warnings, ['gvisor.overlay="memory"']);
+  const sandbox = await sandboxer.createSandbox({ hostname: "box" });
+  const command = ["sh", "-c", COUNTER];
+  const counter = await sandbox.run({ rootfs: rootfs.path, command, stdin: "piped" });
+  const talk = new Talk(counter);
+  assert.equal(await talk.say("a"), "1 /made-a");
+  await sandbox.snapshot(directory);
+  await using forked = await sandbox.fork();
+  assert.equal(await talk.say("b"), "2 /made-a /made-b", "the original goes on");
+  await talk.close();
+  assert.equal((await counter.exit).status, 7);
+  await sandbox[Symbol.asyncDispose]();
+
+  await using restored = await sandboxer.restore(directory, { id: "again" });
+  assert.equal(restored.id, "again");
+  for (const [each, word] of [[forked, "c"], [restored, "d"]] as const) {
+    assert.deepEqual([...each.containers.keys()], [counter.id]);
+    const container = each.containers.get(counter.id);
+    assert.ok(container !== undefined && container.id !== counter.id);
+    const own = new Talk(container);
+    assert.equal(await own.say(word), `2 /made-a /made-${word}`);
+    await using process = await container.exec({ command: ["hostname"] });
+    assert.equal(text((await process.output()).stdout), "box\n");
+    await own.close();
+    assert.equal((await container.exit).status, 7);
+  }
+  await using plain = await openGvisor(warnings);
+  await assert.rejects(plain.restore(directory), {
+    code: "FailedPrecondition",
+    message: /gvisor\.overlay is "none" here, and was "memory" where it was taken$/,
+  });
+  await Deno.truncate(`${directory}/checkpoint.img`, 1_000);
+  await assert.rejects(sandboxer.restore(directory), {
+    code: "FailedPrecondition",
+    message: /^cannot restore container .* brought back: header error: unexpected EOF$/,
+  });
+  await assert.rejects(sandboxer.restore(rootfs.path), { code: "NotFound" });
+  assert.deepEqual(
+    await Array.fromAsync(Deno.readDir(`${rootfs.path}/`)).then((all) =>
+      all.filter(({ name }) => name.startsWith("made"))
+    ),
+    [],
+  );
   assert.deepEqual(warnings, []);
 });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { concat } from "../bytes.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 
 /**
@@ -30,11 +31,5 @@ export async function collect(
     }
     chunks.push(chunk);
   }
-  const all = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    all.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return all;
+  return concat(chunks);
 }

@@ -8,15 +8,15 @@
 import { basename, resolve } from "node:path";
 import { Launcher } from "../host/launcher.ts";
 import { HostMounter } from "../host/mounter.ts";
-import type { Driver } from "../lifecycle/driver.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { QuarkConfig } from "../quark/config/config.ts";
 import { QUARK_CONFIG } from "../quark/config/load.ts";
 import { missingFiles } from "../quark/config/missing_files.ts";
 import { gvisorRoot } from "../quark/gvisor/open.ts";
-import { openQuark } from "../quark/open.ts";
+import { openQuark, type QuarkKind } from "../quark/open.ts";
 import type { GvisorOpenOptions, GvisorSandboxer } from "./gvisor_api.ts";
 import { EmbeddedGvisorSandboxer } from "./gvisor_sandboxer.ts";
+import { gvisorSnapshots } from "./gvisor_snapshots.ts";
 import { unmountLeftOverlays } from "./overlay_rootfs.ts";
 import { warningLog } from "./warning_log.ts";
 import { openWorkplace, userDirectory, type Workplace } from "./workplace.ts";
@@ -46,30 +46,31 @@ export async function openGvisorSandboxer(
   const base = resolve(directory);
   const launcher = new Launcher();
   const mounter = new HostMounter(launcher);
-  const driverIn = async (place: Pick<Workplace, "directory" | "connect">): Promise<Driver> => {
+  const kindIn = async (place: Pick<Workplace, "directory" | "connect">): Promise<QuarkKind> => {
     const embedded = { sharedDirectory: base, connect: place.connect };
-    return (await openQuark({ config, directory: place.directory, embedded, log })).driver;
+    return await openQuark({ config, directory: place.directory, embedded, log });
   };
   const place = undo.use(
     await openWorkplace(base, uid, async (left, connect) => {
       // Sandboxes go on when the program that had them was killed.
       if (await hasSandboxes(left)) {
-        await (await driverIn({ directory: left, connect })).recovered?.();
+        await (await kindIn({ directory: left, connect })).driver.recovered();
       }
       await launcher.removeCgroup(cgroupOf(left));
       await unmountLeftOverlays(left, mounter);
       await Deno.remove(left, { recursive: true });
     }),
   );
-  const driver = await driverIn(place);
+  const { driver, snapshots } = await kindIn(place);
   const kept = undo.move();
   return new EmbeddedGvisorSandboxer({
     driver,
     mounter,
+    snapshots: gvisorSnapshots(snapshots, place.directory),
     directory: place.directory,
     cgroup: cgroupOf(place.directory),
     [Symbol.asyncDispose]: async () => {
-      await driver.leave?.();
+      await driver.leave();
       await kept.disposeAsync();
     },
   }, options);

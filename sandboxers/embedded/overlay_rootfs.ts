@@ -8,6 +8,7 @@
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { RootfsSpec } from "../lifecycle/spec.ts";
+import { removeTree } from "../removal.ts";
 
 /** The directory of overlays below that of a program. */
 const OVERLAYS = "overlays";
@@ -72,12 +73,4 @@ export async function unmountLeftOverlays(directory: string, mounter: Mounter): 
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   for (const target of targets) await mounter.unmount(target);
-}
-
-async function removeTree(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
 }

@@ -10,6 +10,7 @@ import type { ContainerSpec, SandboxSpec, StdioSpec } from "../lifecycle/spec.ts
 import type { VmmDriver } from "../vmm/driver.ts";
 import type { SnapshotContainer, SnapshotRecord } from "../vmm/snapshot/record.ts";
 import type { SnapshotRequest } from "../vmm/snapshot/restore.ts";
+import { type TemporarySnapshot, temporarySnapshot } from "./temporary_snapshot.ts";
 import { vmmSandboxSpec } from "./vmm_run_options.ts";
 
 /** How long a snapshot may take where nobody gives it up, in milliseconds. */
@@ -23,12 +24,6 @@ export interface VmmSnapshots {
   startFrom(spec: SandboxSpec, request: SnapshotRequest): void;
   /** A place for a snapshot that is used at once; disposing of it removes what is there. */
   temporary(): Promise<TemporarySnapshot>;
-}
-
-/** A place for a snapshot. */
-export interface TemporarySnapshot extends AsyncDisposable {
-  /** Where nothing is yet. */
-  readonly directory: string;
 }
 
 /** A kind without snapshots. */
@@ -58,19 +53,7 @@ export function vmmSnapshots(driver: VmmDriver, directory: string): VmmSnapshots
       await driver.snapshot(id, to, end);
     },
     startFrom: (spec, request) => driver.startFrom(spec, request),
-    temporary: async () => {
-      const parent = `${directory}/forks`;
-      await Deno.mkdir(parent, { recursive: true, mode: 0o711 });
-      const made = `${parent}/${crypto.randomUUID().slice(0, 13)}`;
-      return {
-        directory: made,
-        [Symbol.asyncDispose]: async () => {
-          await Deno.remove(made, { recursive: true }).catch((error: unknown) => {
-            if (!(error instanceof Deno.errors.NotFound)) throw error;
-          });
-        },
-      };
-    },
+    temporary: () => temporarySnapshot(directory),
   };
 }
 

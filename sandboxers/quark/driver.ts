@@ -51,6 +51,8 @@ export class QuarkDriver implements Driver {
   readonly #options: QuarkDriverOptions;
   readonly #kernels: ReadonlyMap<AppKernelName, AppKernel>;
   readonly #sandboxes = new Map<string, KernelSandbox>();
+  /** Kernels that were chosen for sandboxes that are about to be started. */
+  readonly #chosen = new WeakMap<SandboxSpec, AppKernelName>();
 
   /**
    * Makes the driver; nothing runs yet.
@@ -63,11 +65,32 @@ export class QuarkDriver implements Driver {
     this.capabilities = union(options.kernels);
   }
 
+  /**
+   * The kernel of a sandbox.
+   *
+   * @param id The sandbox.
+   * @returns Undefined where there is no such sandbox.
+   */
+  kernelOf(id: string): AppKernelName | undefined {
+    return this.#sandboxes.get(id)?.kernel;
+  }
+
+  /**
+   * Has a sandbox be started with a kernel, whatever runtime it names.
+   *
+   * @param spec The sandbox: this very object.
+   * @param kernel The kernel.
+   */
+  startWith(spec: SandboxSpec, kernel: AppKernelName): void {
+    this.#chosen.set(spec, kernel);
+  }
+
   /** Starts a sandbox of the kernel that it asks for. */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
     const action = `cannot start sandbox "${spec.id}"`;
     throwIfAborted(signal, action);
-    const kernel = this.#kernel(wantedKernel(spec) ?? this.#options.defaultKernel, action);
+    const wanted = this.#chosen.get(spec) ?? wantedKernel(spec) ?? this.#options.defaultKernel;
+    const kernel = this.#kernel(wanted, action);
     const sandbox = this.#sandbox(kernel, spec, await kernel.start(spec, signal));
     this.#options.onStarted?.(kernel.name);
     return sandbox;

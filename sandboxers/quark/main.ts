@@ -27,7 +27,8 @@ function details({ kernel, gvisor, quark }: QuarkConfig): Record<string, string>
 if (import.meta.main) {
   await sandboxerMain(
     "quark",
-    async ({ dir, taskListen }, log, { config }, telemetry) => {
+    async ({ dir, taskListen }, log, own, telemetry) => {
+      const { config } = own;
       const kind = await openQuark({
         config,
         directory: dir,
@@ -39,7 +40,7 @@ if (import.meta.main) {
       const store = new FileStore(dir);
       return {
         sandboxer: new Sandboxer({ driver, mounter, store, observer: telemetry, log }),
-        abilities: { ...quarkAbilities(kind), details: () => details(config) },
+        abilities: { ...quarkAbilities(kind, own["layer-max"]), details: () => details(config) },
       };
     },
     QUARK_FLAGS,

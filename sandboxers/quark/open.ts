@@ -22,6 +22,7 @@ import { QuarkDriver } from "./driver.ts";
 import { openGvisor } from "./gvisor/open.ts";
 import type { KernelBase } from "./kernel_base.ts";
 import { Quark } from "./quark/kernel.ts";
+import { QuarkSnapshots } from "./snapshots.ts";
 
 /** What {@link openQuark} works with. */
 export interface QuarkOptions {
@@ -51,6 +52,10 @@ export interface EmbeddedQuark {
 export interface QuarkKind {
   /** Runs sandboxes. */
   readonly driver: QuarkDriver;
+  /** Takes snapshots, and makes sandboxes of them. */
+  readonly snapshots: QuarkSnapshots;
+  /** The state directory, an absolute path. */
+  readonly directory: string;
   /** Mounts root file systems. */
   readonly mounter: Mounter;
   /** Calls the host's kernel. */
@@ -97,12 +102,10 @@ export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
     observer: telemetry,
     log,
   });
+  // It needs its program only for what is new.
+  const gvisor = await openGvisor(base("gvisor"), () => checkInstalled(config, "gvisor"));
   const driver = new QuarkDriver({
-    kernels: [
-      // It needs its program only for what is new.
-      await openGvisor(base("gvisor"), () => checkInstalled(config, "gvisor")),
-      newQuark(base("quark")),
-    ],
+    kernels: [gvisor, newQuark(base("quark"))],
     defaultKernel: config.kernel.default,
     onStarted: (kernel) => telemetry.count("quasaur_quark_sandboxes_started_total", { kernel }),
     taskSocket: relay?.socket,
@@ -116,7 +119,8 @@ export async function openQuark(options: QuarkOptions): Promise<QuarkKind> {
     log,
   });
   await tellMissing(config, log);
-  return { driver, mounter, launcher, holder };
+  const snapshots = new QuarkSnapshots(driver, gvisor);
+  return { driver, snapshots, directory, mounter, launcher, holder };
 }
 
 /** Notes once which kernels cannot be used; their sandboxes say so again, each to its caller. */

@@ -14,10 +14,6 @@ const KNOWN_FAILURES: Readonly<Record<string, KnownFailure>> = {
     because: "runsc hands a terminal of the host in, which has no name in the container",
     says: /not a tty/,
   },
-  "masked paths are empty": {
-    because: "runsc takes no notice of masked paths",
-    says: /deep-equal/,
-  },
   "processes of a container that must gain no rights know it": {
     because: "gVisor's /proc/PID/status has no such line",
     says: /deep-equal/,

@@ -55,6 +55,7 @@ const gvisor: Section<GvisorSection> = section("gVisor.", {
     "none",
     "Where containers' writes to their root file system go. none: to the file system itself, which",
     "containerd throws away with the container; memory, self: to memory or a file of the sandbox.",
+    "A sandbox whose containers write there can be saved (quasaur snapshot) only with memory.",
   ),
   fileAccess: setting(
     choice(["exclusive", "shared"]),

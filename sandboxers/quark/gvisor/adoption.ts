@@ -13,14 +13,16 @@ import type {
   ProcessHandle,
 } from "../../lifecycle/driver.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
-import type { Json } from "../../lifecycle/spec.ts";
+import type { ExecSpec, Json } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
+import { removeTree } from "../../removal.ts";
 import { GvisorContainer } from "./container.ts";
-import { removeTree, unmountContainers } from "./container_files.ts";
+import { unmountContainers } from "./container_files.ts";
 import { SentryControl } from "./control.ts";
 import type { GvisorOptions } from "./options.ts";
 import type { GvisorPod } from "./pod.ts";
 import { giveBackAddresses } from "./pod_addresses.ts";
+import type { GvisorProcess } from "./process.ts";
 import { ProcessStdio } from "./process_stdio.ts";
 import {
   controlSocketPath,
@@ -32,6 +34,8 @@ import {
 
 /** How long opening the streams of a container that was not started may take, in milliseconds. */
 const OPEN_MS = 20_000;
+/** How long the exits of execs that have ended meanwhile are waited for, in milliseconds. */
+const EXIT_MS = 1_500;
 
 /** What a pod to take over is known by. */
 export interface PodNames {
@@ -207,13 +211,34 @@ async function adoptContainer(
   if (paused) pod.wasPaused(container);
   const processes = new Map<string, ProcessHandle>();
   if (isStarted) processes.set("", container.watch("", 0, stdio));
+  for (const [exec, process] of await adoptExecs(pod, container, execs)) {
+    processes.set(exec, process);
+  }
+  return { handle: container, paused, processes };
+}
+
+async function adoptExecs(
+  { control }: GvisorPod,
+  container: GvisorContainer,
+  execs: readonly ExecSpec[],
+): Promise<ReadonlyMap<string, ProcessHandle>> {
+  const adopted = new Map<string, GvisorProcess>();
   for (const exec of execs) {
     const own = await ProcessStdio.adopt(exec.stdio, container.execPlace(exec.id));
     if (own === undefined) continue;
     if (own.pid === undefined) await own.release();
-    else processes.set(exec.id, container.watch(exec.id, own.pid, own));
+    else adopted.set(exec.id, container.watch(exec.id, own.pid, own));
   }
-  return { handle: container, paused, processes };
+  if (adopted.size === 0) return adopted;
+  const running = new Set((await control.processes(container.spec.id)).map(({ pid }) => pid));
+  const ended = [...adopted.values()].filter(({ id }) => !running.has(id));
+  if (ended.length === 0) return adopted;
+  // Who has heard of their exits meanwhile is there only until all is taken over.
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, EXIT_MS);
+  await Promise.race([Promise.all(ended.map(({ ending }) => ending)), late]);
+  clearTimeout(timer);
+  return adopted;
 }
 
 function isSharing(record: Json): boolean {

@@ -14,8 +14,11 @@ import { sentryExec } from "./control_exec.ts";
 import { GvisorProcess, type ProcessPod } from "./process.ts";
 import { ProcessStdio, type StdioPlace } from "./process_stdio.ts";
 import type { Runsc } from "./runsc.ts";
+import type { Stillness } from "./stillness.ts";
 
 const SIGKILL = 9;
+/** How long runsc may take to bring a sandbox back, in milliseconds: it reads all its memory. */
+const RESTORE_MS = 600_000;
 
 /** The pod of a container, as far as that needs it. */
 export interface ContainerPod extends ProcessPod {
@@ -25,6 +28,8 @@ export interface ContainerPod extends ProcessPod {
   readonly over: boolean;
   /** Whether containers that have CAP_NET_RAW may use it. */
   readonly rawSockets: boolean;
+  /** Keeps what changes it and what it has to stand still for apart. */
+  readonly still: Stillness;
   /** Calls runsc for it, where that is there. */
   runsc(): Promise<Runsc>;
   /** The host launcher. */
@@ -37,6 +42,8 @@ export interface ContainerPod extends ProcessPod {
   resume(container: GvisorContainer): Promise<void>;
   /** Does something that needs running processes, while some containers may be paused. */
   whileRunning<T>(work: () => Promise<T>): Promise<T>;
+  /** Takes note of a container of a snapshot that was brought back. */
+  restored(container: string): void;
   /** The limits of a container have changed. */
   limit(): Promise<void>;
   /** Takes a container away that is in the sandbox, running or not. */
@@ -55,6 +62,8 @@ export interface ContainerParts {
   readonly sharesPids: boolean;
   /** The streams of its init process, until that is started; the new object owns them. */
   readonly opened?: ProcessStdio;
+  /** The directory of the snapshot that it is in; missing for a new one. */
+  readonly snapshot?: string | undefined;
 }
 
 /** A container that was created. */
@@ -94,9 +103,11 @@ export class GvisorContainer implements ContainerHandle {
     parts: ContainerParts & { readonly opened: ProcessStdio },
     signal: AbortSignal,
   ): Promise<GvisorContainer> {
-    const { spec, files, opened } = parts;
+    const { spec, files, opened, snapshot } = parts;
     const { consoleSocket } = opened;
     const runsc = await pod.runsc();
+    // It is made when it is brought back, which needs its streams.
+    if (snapshot !== undefined) return new GvisorContainer(pod, parts);
     await runsc.create({
       id: spec.id,
       sandboxId: pod.sandbox,
@@ -121,14 +132,35 @@ export class GvisorContainer implements ContainerHandle {
     return this.#resources;
   }
 
+  /** What has become of its first process. */
+  get state(): "created" | "running" | "ended" {
+    if (this.#opened !== undefined) return "created";
+    return this.#processes.get("")?.over === false ? "running" : "ended";
+  }
+
+  /** Its other processes that run, by their ids. */
+  get execs(): readonly string[] {
+    return [...this.#processes].flatMap(([id, { over }]) => id === "" || over ? [] : [id]);
+  }
+
+  /** The directory of its config.json. */
+  get bundle(): string {
+    return this.#parts.files.directory;
+  }
+
   /** Its processes that have not ended. */
   get running(): readonly GvisorProcess[] {
     return [...this.#processes.values()].filter(({ over }) => !over);
   }
 
-  /** Starts the init process. */
+  /** Starts the init process; lets that of a container in a snapshot go on. */
   async start(signal: AbortSignal): Promise<ProcessHandle> {
+    return await this.#pod.still.work(() => this.#start(signal));
+  }
+
+  async #start(signal: AbortSignal): Promise<ProcessHandle> {
     const { id } = this.spec;
+    const { snapshot, files } = this.#parts;
     const opened = this.#opened;
     if (opened === undefined) {
       throw new SandboxError(
@@ -138,18 +170,28 @@ export class GvisorContainer implements ContainerHandle {
     }
     const container = { id, sandboxId: this.#pod.sandbox };
     const runsc = await this.#pod.runsc();
-    await runsc.start(container, opened.runsc, { signal });
+    if (snapshot === undefined) {
+      await runsc.start(container, opened.runsc, { signal });
+    } else {
+      const order = { ...container, bundle: files.directory, stdio: opened.runsc };
+      await runsc.restore(order, snapshot, { signal, timeoutMs: RESTORE_MS });
+      this.#pod.restored(id);
+    }
     this.#opened = undefined;
     // Before its end can be heard of, which takes away what is noted here.
     await opened.begun(0, id, this.#pod.control.path);
     const process = this.watch("", 0, opened);
     // Its files are in the gofer's own mount namespace now.
-    this.#lettingGo = this.#parts.files.letGo().catch(() => undefined);
+    this.#lettingGo = files.letGo().catch(() => undefined);
     return process;
   }
 
   /** Starts a process beside it. */
   async exec(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle> {
+    return await this.#pod.still.work(() => this.#exec(spec, signal));
+  }
+
+  async #exec(spec: ExecSpec, signal: AbortSignal): Promise<ProcessHandle> {
     const { id } = this.spec;
     throwIfAborted(signal, `cannot start exec "${spec.id}"`);
     const stdio = await ProcessStdio.open(spec.stdio, this.execPlace(spec.id), signal);

@@ -22,16 +22,19 @@ import {
   without,
 } from "../../oci/json.ts";
 import { withoutHost } from "../../oci/process.ts";
-import { isDefaultShm, podShm, type SharedFiles } from "./pod_files.ts";
+import { hiddenPaths } from "./hidden_paths.ts";
+import { isDefaultShm, podShm, type SharedFiles } from "./shared_files.ts";
 
 /** What makes a container one of a pod. Source: google/gvisor runsc/specutils/cri.go. */
 const TYPE_ANNOTATION = "io.kubernetes.cri.container-type";
 const SANDBOX_ANNOTATION = "io.kubernetes.cri.sandbox-id";
+/** The annotation by which a container is found again in a snapshot. */
+export const NAME_ANNOTATION = "io.kubernetes.cri.container-name";
 /** What else runsc may know: names, for its logs. All other annotations could change its flags. */
-const KEPT_ANNOTATIONS = ["io.kubernetes.cri.container-name", "io.kubernetes.cri.sandbox-name"];
+const KEPT_ANNOTATIONS = [NAME_ANNOTATION, "io.kubernetes.cri.sandbox-name"];
 
 /** Members of `linux` that gVisor can give; the rest is the host's or is nothing to it. */
-const KEPT_LINUX_MEMBERS = ["devices", "maskedPaths", "readonlyPaths", "seccomp"];
+const KEPT_LINUX_MEMBERS = ["devices", "seccomp"];
 
 /** File systems that gVisor has of its own. */
 const OWN_TYPES: ReadonlySet<string> = new Set([
@@ -48,8 +51,15 @@ const OWN_TYPES: ReadonlySet<string> = new Set([
 export interface ConfigSurroundings {
   /** The name by which runsc knows the pod. */
   readonly sandbox: string;
+  /**
+   * The name of a container that brings none. In snapshots containers are known by their names; those
+   * of runsc's own are no good, as they count what has been deleted as well.
+   */
+  readonly name: string;
   /** What it shares with the others of its pod. */
   readonly files: SharedFiles;
+  /** Where an empty file is made, an absolute path; only where one is needed. */
+  readonly empty: string;
 }
 
 /** A container's configuration for runsc. */
@@ -80,7 +90,11 @@ export async function containerConfig(
 ): Promise<ContainerConfig> {
   const config = await readConfig(spec);
   try {
-    return convert(config, spec, surroundings);
+    const { document, sharesPids } = convert(config, spec, surroundings);
+    const places = { rootfs: rootfsPath(spec.rootfs), empty: surroundings.empty };
+    const hidden = await hiddenPaths(config, places);
+    const mounts = [...objectsOf(document, "mounts"), ...hidden];
+    return { document: { ...document, mounts }, sharesPids };
   } catch (error) {
     const { code, message } = SandboxError.from(error);
     const name = `cannot run container "${spec.id}" in gVisor`;
@@ -116,7 +130,7 @@ function refuseImpossible(config: JsonObject): void {
 function convert(
   config: JsonObject,
   spec: ContainerSpec,
-  { sandbox, files }: ConfigSurroundings,
+  { sandbox, name, files }: Omit<ConfigSurroundings, "empty">,
 ): ContainerConfig {
   refuseImpossible(config);
   const linux = objectOf(config, "linux");
@@ -130,6 +144,7 @@ function convert(
     root: { path: rootfsPath(spec.rootfs), readonly: spec.readonlyRootfs },
     mounts: mountsOf(config, spec, namespaces.sharesIpc ? files : { ...files, shm: undefined }),
     annotations: {
+      [NAME_ANNOTATION]: name,
       ...only(objectOf(config, "annotations"), KEPT_ANNOTATIONS),
       ...typeAnnotations("container", sandbox),
     },

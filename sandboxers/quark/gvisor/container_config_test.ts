@@ -4,7 +4,7 @@ import type { ContainerSpec } from "../../lifecycle/spec.ts";
 import { containerSpec, TERMINAL } from "../../lifecycle/testing/specs.ts";
 import { type JsonObject, objectOf, objectsOf, stringOf } from "../../oci/json.ts";
 import { containerConfig } from "./container_config.ts";
-import { sharedFiles } from "./pod_files.ts";
+import { sharedFiles } from "./shared_files.ts";
 
 const SHM = {
   destination: "/dev/shm",
@@ -59,7 +59,12 @@ const CRI_CONFIG = {
   },
 };
 
-const SURROUNDINGS = { sandbox: "s1", files: sharedFiles("/pods/s1") };
+const SURROUNDINGS = {
+  sandbox: "s1",
+  name: "n1",
+  empty: "/pods/s1/empty",
+  files: sharedFiles("/pods/s1"),
+};
 
 /** The configuration that comes of a config.json. */
 async function converted(config: JsonObject, changes: Partial<ContainerSpec> = {}) {
@@ -85,7 +90,6 @@ Deno.test("a container's config is handed on without what is the host's", async 
   assert.equal("hooks" in document, false);
   assert.deepEqual(document["linux"], {
     seccomp: { defaultAction: "SCMP_ACT_ALLOW" },
-    maskedPaths: ["/proc/kcore"],
     namespaces: [{ type: "mount" }, { type: "pid" }],
   });
 });

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { BoundSources, type SourceMounter } from "../../host/bound_sources.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { type JsonObject, objectsOf, stringOf, stringsOf } from "../../oci/json.ts";
+import { removeTree } from "../../removal.ts";
 
 /** Where the volumes of a container are that it may only read, in its directory. */
 const READONLY = "readonly";
@@ -160,15 +161,6 @@ async function makeDirectory(path: string): Promise<void> {
     await Deno.mkdir(path, { recursive: true, mode: 0o711 });
   } catch (error) {
     throw SandboxError.from(error, `cannot make "${path}"`);
-  }
-}
-
-/** Removes a directory with all in it; does nothing where it is not there. */
-export async function removeTree(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 

@@ -10,8 +10,10 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json } from "../../lifecycle/spec.ts";
-import { type Connect, controlCall } from "./control_call.ts";
+import { type Connect, controlCall, parseAnswer } from "./control_call.ts";
 
+/** What is called. */
+const SERVICE = "containerManager";
 /** Most processes of a container that are told of. */
 const PROCESSES_MAX = 65_536;
 /** How long the processes of a container may take to die, in milliseconds. */
@@ -157,7 +159,7 @@ export class SentryControl {
    */
   async waitPid(containerId: string, pid: number, signal: AbortSignal): Promise<SentryExit> {
     const action = `cannot wait for process ${pid} of container "${containerId}"`;
-    const arg = { PID: pid, CID: containerId };
+    const arg = waitPidArg(containerId, pid);
     const result = await this.#call("WaitPID", arg, action, { signal, timeoutMs: Infinity });
     return exitOf(result, action);
   }
@@ -277,12 +279,37 @@ export class SentryControl {
     const call = {
       path,
       connect: this.#connect,
-      method: `containerManager.${method}`,
+      method: `${SERVICE}.${method}`,
       arg,
       action,
     };
     return controlCall({ ...call, ...bounds });
   }
+}
+
+/**
+ * What {@link SentryControl.waitPid} sends, for one who asks the same.
+ *
+ * @param containerId The container.
+ * @param pid The process's id, as exec gave it.
+ */
+export function waitPidRequest(containerId: string, pid: number): string {
+  return JSON.stringify({ method: `${SERVICE}.WaitPID`, arg: waitPidArg(containerId, pid) });
+}
+
+/**
+ * Reads what was answered to that.
+ *
+ * @param answer The answer, whole.
+ * @throws {SandboxError} As {@link SentryControl.waitPid}.
+ */
+export function waitPidExit(answer: string): SentryExit {
+  const action = "cannot wait for a process";
+  return exitOf(parseAnswer(answer, action), action);
+}
+
+function waitPidArg(containerId: string, pid: number): Json {
+  return { PID: pid, CID: containerId };
 }
 
 /** Calls that fail for their arguments, before they have any effect; in words that are known. */

@@ -10,7 +10,7 @@
 import type { HandedStdio } from "../../host/handed_stdio.ts";
 import type { Launcher } from "../../host/launcher.ts";
 import { launcherError } from "../../host/launcher_errors.ts";
-import { spawnError } from "../../host/resident.ts";
+import { spawnPiped } from "../../host/resident.ts";
 import { abortError, SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
 import type { Json, ProcessSpec } from "../../lifecycle/spec.ts";
 import { DEFAULT_CAPABILITIES } from "../../oci/process.ts";
@@ -117,7 +117,7 @@ async function ask(
   request: string,
   action: string,
 ): Promise<string> {
-  const child = spawn(command, args, action);
+  const child = spawnPiped(command, args, action);
   const timer = setTimeout(() => child.kill("SIGKILL"), EXEC_MS);
   try {
     const [{ code, stdout, stderr }] = await Promise.all([child.output(), write(child, request)]);
@@ -145,19 +145,5 @@ async function write(child: Deno.ChildProcess, text: string): Promise<void> {
     await writer.close();
   } catch {
     // It ended before it had read all; it says why.
-  }
-}
-
-function spawn(command: string, args: readonly string[], action: string): Deno.ChildProcess {
-  try {
-    return new Deno.Command(command, {
-      args: [...args],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-      clearEnv: true,
-    }).spawn();
-  } catch (error) {
-    throw spawnError(error, command, action);
   }
 }

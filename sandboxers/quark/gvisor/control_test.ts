@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Gate } from "../../host/gate.ts";
 import { assertFails } from "../../host/testing/fixture.ts";
-import { SandboxError } from "../../lifecycle/errors.ts";
+import { type ErrorCode, SandboxError } from "../../lifecycle/errors.ts";
 import { SentryControl } from "./control.ts";
 
 /** A call, as the fake sandbox heard it. */
@@ -198,7 +198,7 @@ Deno.test("sentry control: reads processes and what a container uses", async () 
 });
 
 Deno.test("sentry control: what the sandbox says of a failure has a code", async () => {
-  const cases: readonly (readonly [string, string])[] = [
+  const cases: readonly (readonly [string, ErrorCode])[] = [
     ['container "a" not found', "NotFound"],
     ['signaling process in container "a" PID 0: no such process', "NotFound"],
     ['container "a" not started', "FailedPrecondition"],

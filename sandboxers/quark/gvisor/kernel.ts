@@ -17,18 +17,21 @@ import { noObserver } from "../../lifecycle/observer.ts";
 import type { SandboxSpec } from "../../lifecycle/spec.ts";
 import type { JsonObject } from "../../oci/json.ts";
 import type { AppKernel } from "../app_kernel.ts";
+import { hostnameOf, writePodFiles } from "../pod_files.ts";
 import { adoptPod, endStrays, type PodNames, removeSandbox } from "./adoption.ts";
 import { digest } from "./container_files.ts";
 import { SentryControl } from "./control.ts";
 import { podLimits } from "./limits.ts";
 import type { GvisorOptions } from "./options.ts";
-import { GvisorPod } from "./pod.ts";
-import { hostnameOf, sharedFiles, writePodFiles } from "./pod_files.ts";
+import { GvisorPod, type SavedContainer } from "./pod.ts";
 import { panicLogOf } from "./last_words.ts";
-import { saveAddresses } from "./pod_addresses.ts";
+import { readyInterfaces } from "./pod_addresses.ts";
 import type { Runsc } from "./runsc.ts";
-import { controlSocketPath, readRecord } from "./runsc_state.ts";
+import { controlSocketPath, readRecord, type RunscContainer } from "./runsc_state.ts";
 import { sandboxConfig } from "./sandbox_config.ts";
+import { sharedFiles } from "./shared_files.ts";
+import { restoreSandbox, savedContainers, type SnapshotRequest } from "./snapshot/restore.ts";
+import { takeSnapshot } from "./snapshot/take.ts";
 import { setSysctls } from "./sysctls.ts";
 
 /** What containers in gVisor can do. */
@@ -49,6 +52,8 @@ export class Gvisor implements AppKernel {
   readonly #options: GvisorOptions;
   readonly #pods = new Map<string, GvisorPod>();
   readonly #leaving = new AbortController();
+  /** Snapshots that sandboxes are about to be started from. */
+  readonly #requests = new WeakMap<SandboxSpec, SnapshotRequest>();
 
   /**
    * Makes the kernel; nothing runs yet.
@@ -59,12 +64,42 @@ export class Gvisor implements AppKernel {
     this.#options = options;
   }
 
+  /**
+   * Takes a snapshot of a sandbox, which goes on.
+   *
+   * @param id The sandbox.
+   * @param directory Where it goes: an absolute path, where nothing is yet.
+   * @param signal Aborted when the caller gave up.
+   * @throws {SandboxError} `NotFound`, and see {@link takeSnapshot}.
+   */
+  async snapshot(id: string, directory: string, signal: AbortSignal): Promise<void> {
+    const pod = this.#pods.get(id);
+    if (pod === undefined) {
+      throw new SandboxError("NotFound", `cannot take a snapshot of sandbox "${id}": not found`);
+    }
+    const { stateDirectory } = this.#options;
+    await pod.still.whileStill(() => takeSnapshot(pod, directory, stateDirectory, signal));
+  }
+
+  /**
+   * Has the start of a sandbox be one of a snapshot.
+   *
+   * @param spec The sandbox: this very object, whatever its id.
+   * @param request The snapshot.
+   */
+  startFrom(spec: SandboxSpec, request: SnapshotRequest): void {
+    this.#requests.set(spec, request);
+  }
+
   /** Starts a sandbox. */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     const names = this.#names(spec);
     try {
-      return await this.#start(spec, names, signal);
+      const request = this.#requests.get(spec);
+      return request === undefined
+        ? await this.#start(spec, names, signal)
+        : await this.#restore(spec, names, request, signal);
     } catch (error) {
       this.#pods.delete(spec.id);
       await this.#remove(names);
@@ -81,7 +116,7 @@ export class Gvisor implements AppKernel {
     await setSysctls(launcher, spec, signal);
     const ids = { id: sandbox, sandboxId: sandbox };
     const saving = runsc.options.network === "sandbox"
-      ? saveAddresses(launcher, spec, directory, signal)
+      ? readyInterfaces(launcher, spec, directory, signal)
       : Promise.resolve();
     // Where both fail, what runsc says counts.
     saving.catch(() => undefined);
@@ -91,15 +126,35 @@ export class Gvisor implements AppKernel {
     await saving;
     const created = performance.now();
     observer.phase("sandbox_start", "create", bundled, created);
-    const record = await readRecord(root, ids);
-    if (record === undefined) {
-      throw new SandboxError("Internal", `cannot start sandbox "${spec.id}": runsc forgot it`);
-    }
-    const pod = this.#pod(spec, record.sandboxPid);
+    const pod = this.#pod(spec, await pidOf(root, ids, spec));
     // In the host's network stack nothing has to be set up for it.
     if (runsc.options.network === "host") await pod.control.startRoot(sandbox, signal);
     else await runsc.start(ids, {}, { signal });
     observer.phase("sandbox_start", "start", created);
+    throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
+    pod.watch();
+    return pod;
+  }
+
+  /** Makes a sandbox of a snapshot; it goes on when its last container is started. */
+  async #restore(
+    spec: SandboxSpec,
+    names: PodNames,
+    request: SnapshotRequest,
+    signal: AbortSignal,
+  ): Promise<GvisorPod> {
+    const { root, observer = noObserver } = this.#options;
+    const { sandbox, directory } = names;
+    const saved = savedContainers(request);
+    const begin = performance.now();
+    const runsc = (await this.#runsc(spec)).with({ panicLog: panicLogOf(directory) });
+    await writeBundle(directory, spec, this.#config(spec));
+    const bundled = performance.now();
+    observer.phase("sandbox_start", "bundle", begin, bundled);
+    const ids = { id: sandbox, sandboxId: sandbox };
+    await restoreSandbox(runsc, { ...ids, bundle: directory }, request, signal);
+    const pod = this.#pod(spec, await pidOf(root, ids, spec), saved);
+    observer.phase("sandbox_start", "restore", bundled);
     throwIfAborted(signal, `cannot start sandbox "${spec.id}"`);
     pod.watch();
     return pod;
@@ -181,7 +236,11 @@ export class Gvisor implements AppKernel {
     });
   }
 
-  #pod(spec: SandboxSpec, pid: number): GvisorPod {
+  #pod(
+    spec: SandboxSpec,
+    pid: number,
+    saved: ReadonlyMap<string, SavedContainer> = new Map(),
+  ): GvisorPod {
     const { root, connect, outlivesSandboxer = true } = this.#options;
     const names = this.#names(spec);
     const pod: GvisorPod = new GvisorPod({
@@ -192,6 +251,7 @@ export class Gvisor implements AppKernel {
       control: new SentryControl(controlSocketPath(root, names.sandbox), connect),
       runsc: () => this.#runsc(spec),
       leaving: this.#leaving.signal,
+      saved,
       outlivesSandboxer,
       onRemoved: () => {
         if (this.#pods.get(spec.id) === pod) this.#pods.delete(spec.id);
@@ -200,6 +260,17 @@ export class Gvisor implements AppKernel {
     this.#pods.set(spec.id, pod);
     return pod;
   }
+}
+
+/** The process of a sandbox that runsc has made. */
+async function pidOf(
+  root: string,
+  ids: RunscContainer,
+  { id }: Pick<SandboxSpec, "id">,
+): Promise<number> {
+  const record = await readRecord(root, ids);
+  if (record !== undefined) return record.sandboxPid;
+  throw new SandboxError("Internal", `cannot start sandbox "${id}": runsc forgot it`);
 }
 
 async function writeBundle(

@@ -9,7 +9,8 @@ import type { ContainerSpec, ExecSpec, SandboxSpec, StdioSpec } from "../../life
 import { containerSpec, execSpec, sandboxSpec } from "../../lifecycle/testing/specs.ts";
 import { type Log, noLog } from "../../log.ts";
 import { Gvisor } from "./kernel.ts";
-import { Runsc } from "./runsc.ts";
+import { Runsc, type RunscOptions } from "./runsc.ts";
+import { readSnapshotRecord } from "./snapshot/record.ts";
 
 const PROGRAM = "/usr/bin/runsc";
 const isThere = await Deno.stat(PROGRAM).then(() => Deno.uid() === 0, () => false);
@@ -37,7 +38,7 @@ class World implements AsyncDisposable {
   }
 
   /** A kernel as a sandboxer process has it. */
-  kernel(): Gvisor {
+  kernel(changes: Partial<RunscOptions> = {}): Gvisor {
     const launcher = new Launcher();
     const { directory } = this;
     const runsc = new Runsc({
@@ -48,12 +49,14 @@ class World implements AsyncDisposable {
       platform: "systrap",
       network: "none",
       ignoresCgroups: true,
+      ...changes,
     });
     return new Gvisor({
       launcher,
       mounter: new HostMounter(launcher),
       runsc: () => Promise.resolve(runsc),
       root: `${directory}/root`,
+      stateDirectory: directory,
       podDirectory: `${directory}/pods`,
       pauseRoot: DEFAULT_PAUSE_ROOT,
       rawSockets: false,
@@ -72,8 +75,13 @@ class World implements AsyncDisposable {
   }
 
   /** A container that runs a script. */
-  container(id: string, script: string, changes: Partial<ContainerSpec> = {}): ContainerSpec {
-    return containerSpec(id, "pod", {
+  container(
+    id: string,
+    script: string,
+    changes: Partial<ContainerSpec> = {},
+    pod = "pod",
+  ): ContainerSpec {
+    return containerSpec(id, pod, {
       rootfs: { kind: "directory", path: this.rootfs.path },
       process: processOf(script),
       stdio: this.#stdio(id),
@@ -270,6 +278,123 @@ Deno.test({
     const given = new AbortController();
     setTimeout(() => given.abort(), 30);
     await assert.rejects(kernel.start(world.pod("given"), given.signal), { code: "Cancelled" });
+    assert.deepEqual(world.left(), []);
+  },
+});
+
+/** Counts, in its memory; and has written to its root file system. */
+const COUNTS = "echo mine >/mine; n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done";
+
+/** The first number that a container has written. */
+function firstCount(world: World, id: string): number {
+  return Number(world.output(id).split("\n")[0]);
+}
+
+Deno.test({
+  name: "a snapshot goes on in other sandboxes, with its containers, and the saved one goes on too",
+  ignore: !isThere,
+  fn: async () => {
+    await using world = await World.make();
+    const memory = { overlay: "memory" } as const;
+    const kernel = world.kernel(memory);
+    const pod = await kernel.start(world.pod("pod"), signal());
+    // What has been deleted leaves a gap in what runsc counts.
+    const deleted = await pod.createContainer(world.container("c0", "true"), signal());
+    const container = await pod.createContainer(world.container("c1", COUNTS), signal());
+    const beside = await pod.createContainer(world.container("c2", COUNTS), signal());
+    for (const one of [container, beside]) await one.start(signal());
+    await deleted.delete();
+    await until(world, "c1", /^3$/m);
+    const directory = `${world.directory}/snapshot`;
+    await kernel.snapshot("pod", directory, signal());
+    const saved = world.output("c1").split("\n").length;
+    await until(world, "c1", new RegExp(`^${saved + 5}$`, "m"));
+
+    const record = await readSnapshotRecord(directory);
+    assert.deepEqual(record.containers.map(({ id, command }) => [id, command.at(-1)]), [
+      ["c1", COUNTS],
+      ["c2", COUNTS],
+    ]);
+    const spec = world.pod("other");
+    kernel.startFrom(spec, { directory, record, ids: new Map([["c1", "d1"], ["c2", "d2"]]) });
+    const other = await kernel.start(spec, signal());
+    const specs = ["d1", "d2"].map((id) => world.container(id, "", {}, "other"));
+    const containers = [];
+    for (const one of specs) {
+      const handle = await other.createContainer(one, signal());
+      await assert.rejects(kernel.snapshot("other", `${directory}-2`, signal()), /run yet|started/);
+      await handle.start(signal());
+      containers.push({ spec: one, record: handle.record });
+    }
+    await Deno.remove(directory, { recursive: true });
+    for (const id of ["d1", "d2"]) await until(world, id, /\n\d+\n\d+\n/);
+    assert.ok(firstCount(world, "d1") >= 3, world.output("d1"));
+    assert.ok(firstCount(world, "d1") <= saved + 1, world.output("d1"));
+
+    // The next sandboxer takes over what was made of a snapshot as it does others.
+    await kernel.leave();
+    const later = world.kernel(memory);
+    const adopted = await later.adopt({ spec, record: other.record, containers });
+    const first = adopted?.containers.get("d1");
+    assert.ok(adopted !== undefined && first !== undefined);
+    const exec = await first.handle.exec?.(world.exec("e1", "cat /mine"), signal());
+    assert.equal((await exec?.exited)?.status, 0);
+    assert.equal(world.output("e1"), "mine\n");
+    // And what was made of a snapshot can be saved again.
+    await later.snapshot("other", directory, signal());
+    assert.equal((await readSnapshotRecord(directory)).containers.length, 2);
+    await first.processes.get("")?.kill(9);
+    assert.equal((await first.processes.get("")?.exited)?.status, 137);
+    await adopted.handle.stop(0);
+    await pod.stop(0);
+    await assert.rejects(Deno.stat(`${world.rootfs.path}/mine`), Deno.errors.NotFound);
+    assert.deepEqual(world.left(), []);
+    assert.deepEqual(world.warnings, []);
+  },
+});
+
+Deno.test({
+  name: "what runsc cannot save or bring back is refused before anything is done, and says why",
+  ignore: !isThere,
+  fn: async () => {
+    await using world = await World.make();
+    const memory = world.kernel({ overlay: "memory" });
+    const pod = await memory.start(world.pod("pod"), signal());
+    const directory = `${world.directory}/snapshot`;
+    const refused = async (message: RegExp, kernel = memory, code = "FailedPrecondition") => {
+      await assert.rejects(kernel.snapshot("pod", directory, signal()), { code, message });
+      await assert.rejects(Deno.stat(directory), Deno.errors.NotFound);
+    };
+    const container = await pod.createContainer(world.container("c1", FOR_EVER), signal());
+    await refused(/^cannot take a snapshot of sandbox "pod": container "c1" was not started/);
+    const init = await container.start(signal());
+    const exec = await container.exec?.(world.exec("e1", "sleep 1000"), signal());
+    await refused(/process "e1" runs beside the first one of container "c1", .*: end it first$/);
+    await exec?.kill(9);
+    await exec?.exited;
+    await container.pause?.();
+    await refused(/a container of it is paused: resume it first$/);
+    await container.resume?.();
+    const mounts = [{ source: "/tmp", destination: "/data", readonly: false }];
+    const sees = await pod.createContainer(world.container("c2", FOR_EVER, { mounts }), signal());
+    await sees.start(signal());
+    await refused(/container "c2" sees "\/tmp" of the host at "\/data"$/);
+    await sees.delete();
+    await Deno.mkdir(directory);
+    await assert.rejects(memory.snapshot("pod", directory, signal()), { code: "AlreadyExists" });
+    await Deno.remove(directory);
+    await init.kill(9);
+    await init.exited;
+    await refused(/container "c1" has ended: delete it first$/);
+    await pod.stop(0);
+    await refused(/not found/, memory, "NotFound");
+
+    const plain = world.kernel();
+    const writing = await plain.start(world.pod("pod"), signal());
+    const writer = await writing.createContainer(world.container("c3", FOR_EVER), signal());
+    await writer.start(signal());
+    await refused(/"c3" writes to its root file system .*: set gvisor.overlay to "memory"/, plain);
+    await writing.stop(0);
     assert.deepEqual(world.left(), []);
   },
 });

@@ -5,11 +5,12 @@
  * @module
  */
 
+import { dirname } from "node:path";
 import { DEFAULT_PAUSE_ROOT } from "../../host/launcher_file.ts";
 import type { NetworkSpec } from "../../lifecycle/spec.ts";
+import { removeTree } from "../../removal.ts";
 import type { KernelBase } from "../kernel_base.ts";
 import { runscIdentity } from "./choice_memory.ts";
-import { removeTree } from "./container_files.ts";
 import { Gvisor } from "./kernel.ts";
 import { chooseNetwork } from "./network.ts";
 import { choosePlatform } from "./platform.ts";
@@ -64,6 +65,7 @@ export async function openGvisor(base: KernelBase, check: () => Promise<void>): 
       });
     },
     root: gvisorRoot(directory),
+    stateDirectory: dirname(directory),
     podDirectory: `${directory}/pods`,
     pauseRoot: DEFAULT_PAUSE_ROOT,
     rawSockets: gvisor.rawSockets,

@@ -5,7 +5,7 @@
  */
 
 import type { SourceMounter } from "../../host/bound_sources.ts";
-import type { FifoKeeper } from "../../host/fifo_holder.ts";
+import type { AnswerKeeper, FifoKeeper } from "../../host/fifo_holder.ts";
 import type { Launcher } from "../../host/launcher.ts";
 import type { Observer } from "../../lifecycle/observer.ts";
 import type { NetworkSpec } from "../../lifecycle/spec.ts";
@@ -40,6 +40,8 @@ export interface GvisorOptions {
    * runsc's root directory, an absolute path below the state directory: short, as sockets lie in it.
    */
   readonly root: string;
+  /** The state directory of the sandboxer, an absolute path: what is below goes with sandboxes. */
+  readonly stateDirectory: string;
   /** The directory of the pods' directories, an absolute path; made where it is missing. */
   readonly podDirectory: string;
   /** A root file system with nothing in it but `/pause`, a program that waits for ever. */
@@ -49,7 +51,7 @@ export interface GvisorOptions {
   /** Connects to a unix socket below the state directory; see Gate. */
   readonly connect: Connect;
   /** Holds FIFOs beyond this process; undefined where pods do not outlive it. */
-  readonly holder?: FifoKeeper | undefined;
+  readonly holder?: (FifoKeeper & AnswerKeeper) | undefined;
   /** Whether pods and what they hold go on when this process ends. Default yes. */
   readonly outlivesSandboxer?: boolean;
   /** Hears of the phases of starts; missing for nobody. */

@@ -6,7 +6,7 @@
  */
 
 import type { SourceMounter } from "../../host/bound_sources.ts";
-import type { FifoKeeper } from "../../host/fifo_holder.ts";
+import type { AnswerKeeper, FifoKeeper } from "../../host/fifo_holder.ts";
 import type { Launcher, ProcessIdentity } from "../../host/launcher.ts";
 import type { ContainerHandle, SandboxHandle } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
@@ -22,17 +22,19 @@ import {
   type Stats,
 } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
+import { removeTree } from "../../removal.ts";
 import { type ContainerPod, GvisorContainer } from "./container.ts";
 import { containerConfig } from "./container_config.ts";
-import { ContainerFiles, removeTree } from "./container_files.ts";
+import { ContainerFiles } from "./container_files.ts";
 import type { SentryControl } from "./control.ts";
 import { podLimits } from "./limits.ts";
 import { lastWords } from "./last_words.ts";
 import { giveBackAddresses } from "./pod_addresses.ts";
-import { sharedFiles } from "./pod_files.ts";
 import { ProcessStdio, type StdioPlace } from "./process_stdio.ts";
 import type { Runsc } from "./runsc.ts";
 import { removeRecord } from "./runsc_state.ts";
+import { sharedFiles } from "./shared_files.ts";
+import { Stillness } from "./stillness.ts";
 
 const SIGTERM = 15;
 /** How often processes that have to end are looked at, in milliseconds. */
@@ -60,8 +62,8 @@ export interface PodParts {
   readonly runsc: () => Promise<Runsc>;
   /** Whether containers that have CAP_NET_RAW may use it. */
   readonly rawSockets: boolean;
-  /** Holds FIFOs beyond this process; undefined where the pod does not outlive it. */
-  readonly holder?: FifoKeeper | undefined;
+  /** Holds FIFOs and hears of exits beyond this process; undefined where the pod does not outlive it. */
+  readonly holder?: (FifoKeeper & AnswerKeeper) | undefined;
   /** The host launcher. */
   readonly launcher: Launcher;
   /** Mounts and unmounts. */
@@ -74,8 +76,18 @@ export interface PodParts {
   readonly observer?: Observer;
   /** Where notes go. */
   readonly log: Log;
+  /** The containers of the snapshot that it is made of, by their new ids; missing for none. */
+  readonly saved?: ReadonlyMap<string, SavedContainer>;
   /** Called when nothing is left of it. */
   onRemoved(): void;
+}
+
+/** A container in a snapshot. */
+export interface SavedContainer {
+  /** The name by which it is known in the saved memory. */
+  readonly name: string;
+  /** The directory of the snapshot. */
+  readonly snapshot: string;
 }
 
 /** A pod. */
@@ -88,6 +100,10 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
   readonly #turn = new Serial();
   readonly #limiting = new Serial();
   readonly #paused = new Set<GvisorContainer>();
+  /** Keeps what changes it and what it has to stand still for apart. */
+  readonly still: Stillness = new Stillness();
+  /** Containers of a snapshot that have not been brought back yet. */
+  readonly #saved: Map<string, SavedContainer>;
   #resources: ResourceSpec;
   #limits: string;
   #stopping = false;
@@ -104,6 +120,7 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
   constructor(parts: PodParts) {
     this.#parts = parts;
     this.outlivesSandboxer = parts.outlivesSandboxer;
+    this.#saved = new Map(parts.saved);
     this.#resources = parts.spec.resources;
     this.#limits = JSON.stringify(podLimits(this.#resources, []));
   }
@@ -113,7 +130,23 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
     const { launcher, pid } = this.#parts;
     this.#identity = launcher.identify(pid);
     this.#identity.catch(() => undefined);
-    void this.#supervise();
+    // Until then nothing of the snapshot runs, and nothing can be waited for.
+    if (!this.isRestoring) void this.#supervise();
+  }
+
+  /** Whether containers of a snapshot have not been brought back yet: with the last all go on. */
+  get isRestoring(): boolean {
+    return this.#saved.size > 0;
+  }
+
+  /** Takes note of a container of a snapshot that was brought back. */
+  restored(container: string): void {
+    if (this.#saved.delete(container) && !this.isRestoring) void this.#supervise();
+  }
+
+  /** Its containers, in the order in which they were made. */
+  get containers(): readonly GvisorContainer[] {
+    return [...this.#containers.values()];
   }
 
   /** What the next sandboxer needs beyond what runsc has written down. */
@@ -183,18 +216,28 @@ export class GvisorPod implements SandboxHandle, ContainerPod {
 
   /** Makes a container ready to start. */
   async createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle> {
+    return await this.still.work(() => this.#createContainer(spec, signal));
+  }
+
+  async #createContainer(spec: ContainerSpec, signal: AbortSignal): Promise<ContainerHandle> {
     const { directory, sandbox, observer = noObserver } = this.#parts;
     const begin = performance.now();
     await using undo = new AsyncDisposableStack();
     const files = this.filesOf(spec.id);
-    const config = await containerConfig(spec, { sandbox, files: sharedFiles(directory) });
+    const { name = crypto.randomUUID(), snapshot } = this.#saved.get(spec.id) ?? {};
+    const config = await containerConfig(spec, {
+      sandbox,
+      name,
+      files: sharedFiles(directory),
+      empty: `${directory}/empty`,
+    });
     undo.defer(() => files.remove());
     await files.write(await files.protect(config.document));
     const place = this.stdioPlace(files.processDirectory(""), `container "${spec.id}"`);
     const opened = await ProcessStdio.open(spec.stdio, place, signal);
     undo.defer(() => opened.release());
     const { sharesPids } = config;
-    const parts = { spec, files, sharesPids, opened };
+    const parts = { spec, files, sharesPids, opened, snapshot };
     const bundled = performance.now();
     observer.phase("container_create", "bundle", begin, bundled);
     const container = await GvisorContainer.create(this, parts, signal);

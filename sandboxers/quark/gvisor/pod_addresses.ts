@@ -11,6 +11,7 @@ import type { Launcher } from "../../host/launcher.ts";
 import { runInNetns } from "../../host/netns.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { SandboxSpec } from "../../lifecycle/spec.ts";
+import { surplusDefaultRoutes } from "./default_routes.ts";
 
 /** Most addresses of a pod that are put back. */
 const ADDRESSES_MAX = 64;
@@ -24,14 +25,15 @@ export interface PodAddress {
 }
 
 /**
- * Writes down the addresses of a pod, before its sandbox is started.
+ * Gets the interfaces of a pod ready for gVisor's own network, before its sandbox is started: writes
+ * down their addresses, and leaves it one default route: see {@link surplusDefaultRoutes}.
  *
  * @param launcher The host launcher.
  * @param spec The pod; nothing is done for one without a network namespace.
  * @param directory The pod's own directory.
  * @throws {SandboxError} `NotFound` where the namespace is missing.
  */
-export async function saveAddresses(
+export async function readyInterfaces(
   launcher: Launcher,
   { id, network }: Pick<SandboxSpec, "id" | "network">,
   directory: string,
@@ -39,11 +41,20 @@ export async function saveAddresses(
 ): Promise<void> {
   if (network.kind !== "namespace") return;
   const action = `cannot look at the network of sandbox "${id}"`;
-  const step = { netns: network.path, program: "ip", commands: ["addr show"] } as const;
-  const [text = ""] = await runInNetns(launcher, action, [step], { signal });
-  const addresses = parseAddresses(text);
+  const { path: netns } = network;
+  const commands = ["addr show", "route show table all"];
+  const look = { netns, program: "ip", commands } as const;
+  const [text = ""] = await runInNetns(launcher, action, [look], { signal });
+  // A line for each command.
+  const [links = "", routes = ""] = text.split("\n");
+  const surplus = surplusDefaultRoutes(routes);
+  if (surplus.length > 0) {
+    const step = { netns, program: "ip", commands: surplus, isOptional: true } as const;
+    await runInNetns(launcher, `cannot choose a route for sandbox "${id}"`, [step], { signal });
+  }
+  const addresses = parseAddresses(links);
   if (addresses.length === 0) return;
-  const saved = JSON.stringify({ netns: network.path, addresses });
+  const saved = JSON.stringify({ netns, addresses });
   await Deno.writeTextFile(fileOf(directory), saved).catch((error) => {
     throw SandboxError.from(error, `cannot write down the addresses of sandbox "${id}"`);
   });
@@ -54,7 +65,7 @@ export async function saveAddresses(
  * changed, there is nothing to do.
  *
  * @param launcher The host launcher.
- * @param directory The pod's own directory, as {@link saveAddresses} was told of it.
+ * @param directory The pod's own directory, as {@link readyInterfaces} was told of it.
  */
 export async function giveBackAddresses(
   launcher: Launcher,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { assertFails, launcher, run } from "../../host/testing/fixture.ts";
-import { giveBackAddresses, parseAddresses, saveAddresses } from "./pod_addresses.ts";
+import { giveBackAddresses, parseAddresses, readyInterfaces } from "./pod_addresses.ts";
 
 Deno.test("the addresses of interfaces that are up count, but for loopback and link-local ones", () => {
   const address = (local: string, prefixlen: number, scope = "global") => ({
@@ -40,7 +40,7 @@ Deno.test("addresses that were taken off an interface are put back, and nothing 
   try {
     await run("ip", "-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1");
     for (const device of ["eth0", "eth1"]) await run("ip", "-n", name, "link", "set", device, "up");
-    await saveAddresses(launcher, spec, directory);
+    await readyInterfaces(launcher, spec, directory);
     await giveBackAddresses(launcher, directory);
     assert.deepEqual(await addresses(), []);
     for (const address of ["10.77.0.2/24", "fd77::2/64"]) {
@@ -48,14 +48,14 @@ Deno.test("addresses that were taken off an interface are put back, and nothing 
     }
     const before = await addresses();
     assert.equal(before.length, 2);
-    await saveAddresses(launcher, spec, directory);
+    await readyInterfaces(launcher, spec, directory);
     await run("ip", "-n", name, "addr", "flush", "dev", "eth0", "scope", "global");
     assert.deepEqual(await addresses(), []);
     await giveBackAddresses(launcher, directory);
     assert.deepEqual(await addresses(), before);
     // Once only, and where they are there already nothing fails.
     await giveBackAddresses(launcher, directory);
-    await saveAddresses(launcher, spec, directory);
+    await readyInterfaces(launcher, spec, directory);
     await giveBackAddresses(launcher, directory);
     assert.deepEqual(await addresses(), before);
   } finally {
@@ -72,7 +72,40 @@ Deno.test("addresses that were taken off an interface are put back, and nothing 
   await giveBackAddresses(launcher, directory);
   await Deno.writeTextFile(`${directory}/addresses.json`, "{");
   await giveBackAddresses(launcher, directory);
-  await assertFails(saveAddresses(launcher, spec, directory), "NotFound", /network namespace/);
-  await saveAddresses(launcher, { id: "b", network: { kind: "none" } }, directory);
+  await assertFails(readyInterfaces(launcher, spec, directory), "NotFound", /network namespace/);
+  await readyInterfaces(launcher, { id: "b", network: { kind: "none" } }, directory);
   await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("of several default routes a pod keeps the one that Linux would use", async () => {
+  const name = `qt${crypto.randomUUID().slice(0, 8)}`;
+  const directory = await Deno.makeTempDir({ prefix: "quasaur-addresses-test-" });
+  const spec = { id: "a", network: { kind: "namespace", path: `/run/netns/${name}` } } as const;
+  const ip = (...words: string[]) => run("ip", "-n", name, ...words);
+  await run("ip", "netns", "add", name);
+  try {
+    await ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth1");
+    for (const [index, metric] of ["200", "100"].entries()) {
+      const device = `eth${index}`;
+      await ip("link", "set", device, "up");
+      await ip("addr", "add", `10.77.${index}.2/24`, "dev", device);
+      await ip("addr", "add", `fd77:${index}::2/64`, "dev", device, "nodad");
+      await ip("route", "add", "default", "via", `10.77.${index}.1`, "metric", metric);
+      await ip("-6", "route", "add", "default", "via", `fd77:${index}::1`, "metric", metric);
+    }
+    await readyInterfaces(launcher, spec, directory);
+    assert.match(
+      await ip("route", "show", "default"),
+      /^default via 10\.77\.1\.1 dev eth1 [^\n]*\n$/,
+    );
+    assert.match(
+      await ip("-6", "route", "show", "default"),
+      /^default via fd77:1::1 dev eth1 [^\n]*\n$/,
+    );
+    await readyInterfaces(launcher, spec, directory);
+    assert.match(await ip("route", "show", "default"), /^default via 10\.77\.1\.1/);
+  } finally {
+    await run("ip", "netns", "del", name);
+    await Deno.remove(directory, { recursive: true });
+  }
 });

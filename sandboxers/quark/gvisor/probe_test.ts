@@ -3,7 +3,7 @@ import { assertFails, run } from "../../host/testing/fixture.ts";
 import { noLog } from "../../log.ts";
 import { chooseNetwork } from "./network.ts";
 import { choosePlatform } from "./platform.ts";
-import { giveBackAddresses, parseAddresses, saveAddresses } from "./pod_addresses.ts";
+import { giveBackAddresses, parseAddresses, readyInterfaces } from "./pod_addresses.ts";
 import { runscProbe } from "./probe.ts";
 import { PROBE_STATUS, probeProgram } from "./probe_program.ts";
 import { RunscWorld } from "./testing/world.ts";
@@ -46,7 +46,7 @@ Deno.test("the installed runsc is tried, leaves nothing, and what works really w
   const network = { kind: "namespace", path: net.netns } as const;
   const before = await net.inside();
   assert.equal(before.length, 2);
-  await saveAddresses(launcher, { id, network }, directory);
+  await readyInterfaces(launcher, { id, network }, directory);
   await pods.start({ id, sandboxId: id, args: WAITS, netns: net.netns });
   const script = "echo from the pod > /tmp/f; busybox httpd -p 8080 -h /tmp";
   await pods.runsc.run(id, ["/bin/busybox", "sh", "-c", script]);

@@ -8,7 +8,13 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { ProcessHandle } from "../../lifecycle/driver.ts";
 import { type Exit, KILLED_STATUS, LOST_STATUS } from "../../lifecycle/spec.ts";
-import type { SentryControl, SentryExit, SignalTarget } from "./control.ts";
+import {
+  type SentryControl,
+  type SentryExit,
+  type SignalTarget,
+  waitPidExit,
+  waitPidRequest,
+} from "./control.ts";
 import type { ProcessStdio } from "./process_stdio.ts";
 
 const SIGKILL = 9;
@@ -47,7 +53,6 @@ export class GvisorProcess implements ProcessHandle {
   readonly #stdio: ProcessStdio;
   readonly #exit = Promise.withResolvers<Exit>();
   readonly #given = new AbortController();
-  /** Settles when it has ended, whatever has become of its output. */
   readonly #ending = Promise.withResolvers<void>();
   #over = false;
   /** Whether somebody has asked for its end. */
@@ -71,6 +76,7 @@ export class GvisorProcess implements ProcessHandle {
   ) {
     this.#pod = pod;
     this.#stdio = stdio;
+    if (id !== 0) stdio.keepExit(pod.control.path, waitPidRequest(container, id));
     void this.#supervise(onEnd);
   }
 
@@ -82,6 +88,11 @@ export class GvisorProcess implements ProcessHandle {
   /** Settles when it has ended and its output was written. */
   get exited(): Promise<Exit> {
     return this.#exit.promise;
+  }
+
+  /** Settles when it has ended, whatever becomes of its output. */
+  get ending(): Promise<void> {
+    return this.#ending.promise;
   }
 
   /** Whether it has ended. */
@@ -159,12 +170,13 @@ export class GvisorProcess implements ProcessHandle {
         const exit = this.id === 0
           ? await control.wait(this.container, signal)
           : await control.waitPid(this.container, this.id, signal);
-        return await this.#explained(exit);
+        return await this.#explained(exit, Date.now());
       } catch (error) {
         const { code, message } = SandboxError.from(error);
         if (code === "Unavailable") return endedWith(await ended);
         if (code === "NotFound") {
-          return { status: LOST_STATUS, at: Date.now(), reason: "lost", message };
+          return await this.#toldOthers() ??
+            { status: LOST_STATUS, at: Date.now(), reason: "lost", message };
         }
         await pause(RETRY_MS);
       }
@@ -172,12 +184,23 @@ export class GvisorProcess implements ProcessHandle {
     return undefined;
   }
 
+  /** How it has ended where somebody else has heard of it, as while no sandboxer was there. */
+  async #toldOthers(): Promise<Exit | undefined> {
+    const kept = await this.#stdio.keptExit();
+    if (kept === undefined) return undefined;
+    try {
+      return await this.#explained(waitPidExit(kept.answer), kept.at);
+    } catch {
+      // It had ended before that was asked.
+      return undefined;
+    }
+  }
+
   /**
    * The host kills what serves a process for want of memory; how the process then ends is the
    * sentry's to choose.
    */
-  async #explained({ status, signal }: SentryExit): Promise<Exit> {
-    const at = Date.now();
+  async #explained({ status, signal }: SentryExit, at: number): Promise<Exit> {
     const reason = signal === undefined ? "exited" : "signaled";
     if (status === 0 || this.id !== 0 || this.#killed) return { status, at, reason };
     if (!await this.#pod.ranOutOfMemory()) return { status, at, reason };

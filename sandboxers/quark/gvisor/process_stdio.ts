@@ -1,23 +1,29 @@
 /**
- * The standard streams of a process in gVisor, and the note about it for the next sandboxer: what its
- * streams are and which process it is. Both are in a directory of the process's own.
+ * The standard streams of a process in gVisor, and the notes about it for the next sandboxer: what its
+ * streams are, which process it is, and how it has ended meanwhile. All are in a directory of the
+ * process's own.
  *
  * @module
  */
 
-import type { FifoKeeper } from "../../host/fifo_holder.ts";
+import type { AnswerKeeper, FifoKeeper, Question } from "../../host/fifo_holder.ts";
 import { HandedStdio } from "../../host/handed_stdio.ts";
 import type { Launcher } from "../../host/launcher.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json, StdioSpec } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
-import { removeTree } from "./container_files.ts";
+import { removeTree } from "../../removal.ts";
 import type { RunscStdio } from "./runsc.ts";
 
 /** The note. */
 const NOTE = "process.json";
 /** Most bytes of it. */
 const NOTE_BYTES_MAX = 4096;
+/** How the process has ended, where that happened while no sandboxer was there. */
+const EXIT = "exit.json";
+/** How long it may take until that is written, in milliseconds, and how often is looked. */
+const EXIT_MS = 1_000;
+const LOOK_MS = 20;
 
 /** Where the streams of a process are opened. */
 export interface StdioPlace {
@@ -29,8 +35,8 @@ export interface StdioPlace {
   readonly socketDirectory: string;
   /** Whose streams they are, for messages, such as `container "a"`. */
   readonly label: string;
-  /** Holds FIFOs beyond this process; undefined where the pod does not outlive it. */
-  readonly keeper: FifoKeeper | undefined;
+  /** Holds FIFOs and hears of exits beyond this process; undefined where the pod does not outlive it. */
+  readonly keeper: (FifoKeeper & AnswerKeeper) | undefined;
   /** Where notes go. */
   readonly log: Log;
 }
@@ -40,6 +46,7 @@ export class ProcessStdio {
   readonly #place: StdioPlace;
   readonly #handed: HandedStdio;
   #pid: number | undefined;
+  #question: Question | undefined;
 
   private constructor(place: StdioPlace, handed: HandedStdio, pid: number | undefined) {
     this.#place = place;
@@ -120,6 +127,39 @@ export class ProcessStdio {
     await this.#write();
   }
 
+  /**
+   * Has the sandbox asked for how the process ends by somebody who outlives this process too: it
+   * tells those who wait, and nobody later.
+   *
+   * @param socket The control socket of the sandbox.
+   * @param request What it is asked.
+   */
+  keepExit(socket: string, request: string): void {
+    this.#question = { socket, request, answerPath: `${this.#place.directory}/${EXIT}` };
+    this.#place.keeper?.ask(this.#question);
+  }
+
+  /**
+   * What the sandbox has answered to somebody else, as while no sandboxer was there, and when; waits
+   * for a moment, as it may just be written. Undefined where nobody knows.
+   */
+  async keptExit(): Promise<{ readonly answer: string; readonly at: number } | undefined> {
+    const question = this.#question;
+    const { keeper } = this.#place;
+    if (question === undefined || keeper === undefined) return undefined;
+    const path = question.answerPath;
+    keeper.write(question);
+    for (let waitedMs = 0; waitedMs < EXIT_MS; waitedMs += LOOK_MS) {
+      try {
+        const { mtime } = await Deno.stat(path);
+        return { answer: await Deno.readTextFile(path), at: mtime?.getTime() ?? Date.now() };
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      }
+    }
+    return undefined;
+  }
+
   /** Waits until what the process has written is where it goes, for a bounded time. */
   async finished(end: "exited" | "killed"): Promise<void> {
     await this.#handed.finished(end);
@@ -138,7 +178,8 @@ export class ProcessStdio {
 
   /** Releases everything; never rejects. */
   async release(): Promise<void> {
-    const { label, directory, log } = this.#place;
+    const { label, directory, keeper, log } = this.#place;
+    if (this.#question !== undefined) keeper?.forget(this.#question);
     try {
       await this.#handed[Symbol.asyncDispose]();
       await removeTree(directory);

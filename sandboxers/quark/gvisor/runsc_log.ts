@@ -24,6 +24,18 @@ const LOG_CHARACTERS_MAX = 262_144;
 /** What runsc's words mean to a caller, the first that fits. `$1` is a group of the pattern. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode, string?])[] = [
   [
+    /no host FD available for /,
+    "FailedPrecondition",
+    "a process that was begun beside a container's first one still had its streams when it was " +
+    "saved, and runsc cannot bring it back",
+  ],
+  // With the stacks of the sentry.
+  [
+    /((?:encoding|decoding|header) error: .{1,300}?):? goroutine \d/,
+    "FailedPrecondition",
+    "the sandbox cannot be saved or brought back: $1",
+  ],
+  [
     /error finding executable "([^"]*)" in PATH/,
     "InvalidArgument",
     'exec: "$1": executable file not found in $PATH',

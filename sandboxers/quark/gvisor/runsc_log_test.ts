@@ -110,6 +110,16 @@ const SAID: readonly (readonly [string, string, string?])[] = [
   ],
   ["saving container metadata: write /r/x: no space left on device", "ResourceExhausted"],
   ["gofer: fork/exec /proc/self/exe: cannot allocate memory", "ResourceExhausted"],
+  [
+    "starting container: starting sub-container [sh]: error executing callbacks: no host FD available for :host:2, map: map[a:/:5]: goroutine 25 [running]: x",
+    "FailedPrecondition",
+    "a process that was begun beside a container's first one still had its streams when it was saved, and runsc cannot bring it back",
+  ],
+  [
+    "starting container: starting sub-container [sh]: header error: unexpected EOF:\ngoroutine 28 [running]:\ngvisor.dev/gvisor/pkg/state.safely.func1()",
+    "FailedPrecondition",
+    "the sandbox cannot be saved or brought back: header error: unexpected EOF",
+  ],
   ["something nobody has seen", "Internal"],
 ];
 

@@ -10,7 +10,7 @@ import type { ResourceSpec, SandboxSpec } from "../../lifecycle/spec.ts";
 import type { JsonObject } from "../../oci/json.ts";
 import { resourcesObject } from "../../oci/resources.ts";
 import { typeAnnotations } from "./container_config.ts";
-import { shmAnnotations } from "./pod_files.ts";
+import { shmAnnotations } from "./shared_files.ts";
 
 /** The program of root containers, in its root file system. */
 export const PAUSE_PROGRAM = "/pause";

@@ -9,16 +9,8 @@ import { Task } from "../../../proto/gen/containerd/task/v2/shim_pb.ts";
 import { Status } from "../../../proto/gen/containerd/v1/types/task_pb.ts";
 import type { AdoptedContainer, ContainerHandle, ProcessHandle } from "../../lifecycle/driver.ts";
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
-import type {
-  ContainerSpec,
-  ExecSpec,
-  Exit,
-  Json,
-  ResourceSpec,
-  Stats,
-} from "../../lifecycle/spec.ts";
-import { resourcesObject } from "../../oci/resources.ts";
-import { quarkExecProcess, quarkResources } from "./container_config.ts";
+import type { ContainerSpec, ExecSpec, Exit, Json, Stats } from "../../lifecycle/spec.ts";
+import { quarkExecProcess } from "./container_config.ts";
 import { type ContainerDirectory, removeContainerDirectory } from "./container_files.ts";
 import { kernelError } from "./kernel_error.ts";
 import type { QuarkOptions } from "./options.ts";
@@ -136,7 +128,7 @@ export class QuarkContainer implements ContainerHandle {
       const owner = { directory: parts.directory, exec: id };
       processes.set(id, handle.#exec(id, BoundStdio.adopt(pod.options, owner, stdio)));
     }
-    return { handle, paused: status === Status.PAUSED, processes };
+    return { handle, processes };
   }
 
   /** Its processes that have not ended. */
@@ -191,25 +183,6 @@ export class QuarkContainer implements ContainerHandle {
     }
     await this.#firstSize(process, spec.stdio.terminalSize);
     return process;
-  }
-
-  /** Freezes it. */
-  async pause(): Promise<void> {
-    await this.#call("pause", () => this.#pod.tasks.call(Task.method.pause, { id: this.name }));
-  }
-
-  /** Thaws it. */
-  async resume(): Promise<void> {
-    await this.#call("resume", () => this.#pod.tasks.call(Task.method.resume, { id: this.name }));
-  }
-
-  /** Changes its limits. */
-  async update(resources: ResourceSpec): Promise<void> {
-    const limits = ociAny("LinuxResources", quarkResources(resourcesObject(resources)));
-    await this.#call(
-      "update",
-      () => this.#pod.tasks.call(Task.method.update, { id: this.name, resources: limits }),
-    );
   }
 
   /** The id of Quark's process while it runs: ids inside of it mean nothing on the host. */
@@ -336,13 +309,5 @@ export class QuarkContainer implements ContainerHandle {
     if (size === undefined) return;
     // A terminal of a wrong size is one all the same.
     await process.resize(size.columns, size.rows).catch(() => undefined);
-  }
-
-  async #call(verb: string, effect: () => Promise<unknown>): Promise<void> {
-    try {
-      await effect();
-    } catch (error) {
-      throw kernelError(error, `cannot ${verb} container "${this.#parts.spec.id}"`);
-    }
   }
 }

@@ -219,7 +219,7 @@ function limitOf(limit: JsonObject, name: string): number {
  *
  * @param resources OCI's `linux.resources`.
  */
-export function quarkResources(resources: JsonObject): JsonObject {
+function quarkResources(resources: JsonObject): JsonObject {
   return Object.fromEntries(
     Object.entries(RESOURCES).flatMap(([name, members]) => {
       const kept = only(objectOf(resources, name), members);

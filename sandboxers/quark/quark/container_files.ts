@@ -10,6 +10,8 @@
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { type BindMountSpec, type ContainerSpec, rootfsPath } from "../../lifecycle/spec.ts";
 import type { JsonObject } from "../../oci/json.ts";
+import { removeTree } from "../../removal.ts";
+import type { PodFile } from "../pod_files.ts";
 import { ensureDirectory, findMountTarget, makeTarget } from "./mount_targets.ts";
 import type { QuarkOptions } from "./options.ts";
 
@@ -28,7 +30,7 @@ export interface ContainerContents {
   /** Directories that have to be there in its root file system. */
   readonly mountPoints: readonly string[];
   /** Files of the pod that it sees unless it brings its own. */
-  readonly podFiles: readonly { readonly source: string; readonly destination: string }[];
+  readonly podFiles: readonly PodFile[];
 }
 
 /**
@@ -92,16 +94,6 @@ export async function removeContainerDirectory(
   // What is mounted below the root file system goes with it.
   await mounter.unmountAll(entries);
   await removeTree(path);
-}
-
-/** Removes a directory; nothing is mounted below it. Succeeds where there is none. */
-export async function removeTree(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw SandboxError.from(error, `cannot remove "${path}"`);
-  }
 }
 
 interface Volume {

@@ -20,7 +20,7 @@ import { checkId } from "../../lifecycle/ids.ts";
 import { noObserver } from "../../lifecycle/observer.ts";
 import type { ContainerSpec, SandboxSpec } from "../../lifecycle/spec.ts";
 import type { AppKernel } from "../app_kernel.ts";
-import { writePodFiles } from "../gvisor/pod_files.ts";
+import { writePodFiles } from "../pod_files.ts";
 import { adoptContainers } from "./adoption.ts";
 import { checkQuarkConfig } from "./config_check.ts";
 import { launchError, launchQuark, readPid } from "./launch.ts";
@@ -37,11 +37,16 @@ const ADOPT_MS = 30_000;
 /** How long FIFOs stay open here when a sandboxer leaves, in milliseconds. */
 const HANDOVER_MS = 50;
 
-/** What Quark's task service has calls for; it answers some of them that it cannot do them. */
+/**
+ * What Quark's task service can do. It has no Pause and no Resume, and answers Update with an error
+ * whatever is asked for. The limits of a pod are those of its cgroup on the host.
+ *
+ * Source: QuarkContainer/Quark qvisor/src/runc/shim/shim_task.rs and container.rs, as of June 2025.
+ */
 export const QUARK_CAPABILITIES: Capabilities = {
   exec: true,
-  pause: true,
-  updateContainer: true,
+  pause: false,
+  updateContainer: false,
   updateSandbox: true,
   terminal: true,
 };

@@ -17,14 +17,14 @@ import {
   type SandboxSpec,
   type Stats,
 } from "../../lifecycle/spec.ts";
-import { sharedFiles } from "../gvisor/pod_files.ts";
+import { removeTree } from "../../removal.ts";
+import { podFiles } from "../pod_files.ts";
 import { type ContainerPod, QuarkContainer } from "./container.ts";
 import { containerConfig } from "./container_config.ts";
 import {
   type ContainerDirectory,
   makeContainerDirectory,
   removeContainerDirectory,
-  removeTree,
 } from "./container_files.ts";
 import { lastWords } from "./launch.ts";
 import { containerName, type PodPlaces } from "./names.ts";
@@ -130,8 +130,10 @@ export class QuarkPod implements SandboxHandle, ContainerPod {
     this.#taken.add(name);
     const directory = this.containerDirectory(name);
     const config = await containerConfig(spec, this.name);
-    const { files: podFiles } = sharedFiles(this.places.directory);
-    await makeContainerDirectory(mounter, directory, spec, { ...config, podFiles });
+    await makeContainerDirectory(mounter, directory, spec, {
+      ...config,
+      podFiles: podFiles(this.places.directory),
+    });
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeContainerDirectory(mounter, directory));
     const stdio = await BoundStdio.bind(this.options, { directory, exec: "" }, spec.stdio);

@@ -9,6 +9,7 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { Task } from "../../../proto/gen/containerd/task/v2/shim_pb.ts";
 import { abortError, SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
+import { sleep } from "../../lifecycle/signals.ts";
 import { type CallOptions, TtrpcClient, type UnaryMethod } from "../../../task/ttrpc/client.ts";
 import type { QuarkOptions } from "./options.ts";
 
@@ -157,7 +158,7 @@ async function connectReady(
     if (!await options.alive()) {
       throw new SandboxError("Unavailable", `${action}: its process has ended`);
     }
-    await pause(LOOK_MS, signal);
+    await sleep(LOOK_MS, signal);
   }
   if (signal.aborted) throw abortError(signal, action);
   throw new SandboxError("DeadlineExceeded", `${action}: not ready within ${readyMs} ms: ${last}`);
@@ -191,14 +192,4 @@ async function checkAnswers(client: TtrpcClient, check: Check): Promise<void> {
       { cause: error },
     );
   }
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const onAbort = () => resolve();
-  signal.addEventListener("abort", onAbort, { once: true });
-  await promise;
-  clearTimeout(timer);
-  signal.removeEventListener("abort", onAbort);
 }

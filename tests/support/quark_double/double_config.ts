@@ -35,8 +35,8 @@ export interface DoubleConfig {
     readonly fault?: DoubleFault;
     /** How long each call takes beyond what it takes, in milliseconds. */
     readonly slowMs?: number;
-    /** Whether it can do what Quark answers that it cannot: pause, resume, update, stats. */
-    readonly canAll?: boolean;
+    /** Whether it measures containers: Quark answers with nothing in it. */
+    readonly measures?: boolean;
   };
 }
 

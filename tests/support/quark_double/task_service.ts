@@ -18,8 +18,6 @@ import { HostProcess } from "./host_process.ts";
 import { mountPoints, mountProc, unmountProc } from "./mounts.ts";
 import { parseQuarkProcess, parseQuarkSpec, type QuarkSpecProcess } from "./quark_spec.ts";
 
-const SIGSTOP = 19;
-const SIGCONT = 18;
 const CONTAINER_ID = /^[\w+.-]+$/;
 const TYPE_ANNOTATION = "io.kubernetes.cri.container-type";
 
@@ -103,8 +101,8 @@ export class DoubleTasks {
         this.#container(id);
         throw unknown('Unimplemented("CommonContainer::pids")');
       }),
-      pause: this.#slow(({ id }) => this.#freeze(id, true)),
-      resume: this.#slow(({ id }) => this.#freeze(id, false)),
+      pause: () => Promise.reject(notSupported("Pause")),
+      resume: () => Promise.reject(notSupported("Resume")),
       checkpoint: () => Promise.reject(notSupported("Checkpoint")),
       kill: this.#slow((request) => this.#kill(request)),
       exec: this.#slow((request) => this.#exec(request)),
@@ -118,7 +116,6 @@ export class DoubleTasks {
       update: this.#slow(({ id, resources }) => {
         this.#container(id);
         JSON.parse(new TextDecoder().decode(resources?.value));
-        if (this.#options.config.Double?.canAll === true) return {};
         throw unknown('Unimplemented("CommonContainer::pids")');
       }),
       wait: this.#slow(async ({ id, execId }) => {
@@ -260,21 +257,11 @@ export class DoubleTasks {
     return {};
   }
 
-  #freeze(id: string, isFrozen: boolean) {
-    if (this.#options.config.Double?.canAll !== true) {
-      throw notSupported(isFrozen ? "Pause" : "Resume");
-    }
-    const { init } = this.#container(id);
-    init.running?.signal(isFrozen ? SIGSTOP : SIGCONT, true);
-    init.status = isFrozen ? Status.PAUSED : Status.RUNNING;
-    return {};
-  }
-
   #stats(id: string) {
     this.#container(id);
     const metrics = create(
       MetricsSchema,
-      this.#options.config.Double?.canAll !== true ? {} : {
+      this.#options.config.Double?.measures !== true ? {} : {
         cpu: { usage: { total: 5_000n } },
         memory: { usage: { usage: 9_000n }, totalInactiveFile: 1_000n },
         pids: { current: 3n },

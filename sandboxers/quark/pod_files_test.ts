@@ -1,17 +1,16 @@
 import assert from "node:assert/strict";
-import type { SandboxSpec } from "../../lifecycle/spec.ts";
-import { sandboxSpec } from "../../lifecycle/testing/specs.ts";
-import { sharedFiles, writePodFiles } from "./pod_files.ts";
+import type { SandboxSpec } from "../lifecycle/spec.ts";
+import { sandboxSpec } from "../lifecycle/testing/specs.ts";
+import { podFiles, writePodFiles } from "./pod_files.ts";
 
 /** What is written for a pod. */
 async function written(changes: Partial<SandboxSpec>): Promise<Record<string, string>> {
   const directory = await Deno.makeTempDir({ prefix: "quasaur-files-" });
   try {
     await writePodFiles(directory, sandboxSpec("pod1", changes));
-    const { files } = sharedFiles(directory);
     return Object.fromEntries(
       await Promise.all(
-        files.map(async ({ source, destination }) =>
+        podFiles(directory).map(async ({ source, destination }) =>
           [destination, await Deno.readTextFile(source)] as const
         ),
       ),
