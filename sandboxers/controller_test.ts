@@ -15,7 +15,8 @@ import {
   startFixture,
 } from "./controller/fixture.ts";
 import { MemoryStore } from "./lifecycle/store.ts";
-import { type ErrorCode, SandboxError } from "./lifecycle/errors.ts";
+import { SandboxError } from "./lifecycle/errors.ts";
+import { refused } from "./lifecycle/testing/refused.ts";
 import { Controller } from "../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
 import { MetricsSchema } from "../proto/gen/io/containerd/cgroups/v2/metrics_pb.ts";
 import type { CallOptions } from "../proto/grpc.ts";
@@ -28,20 +29,6 @@ function call<I extends DescMessage, O extends DescMessage>(
   options: CallOptions = {},
 ): Promise<MessageShape<O>> {
   return fixture.client.call(method, request, { metadata: NAMESPACE, ...options });
-}
-
-/** Expects a status. */
-async function rejectsWith(
-  promise: Promise<unknown>,
-  code: ErrorCode,
-  message: RegExp = /./,
-): Promise<void> {
-  await assert.rejects(promise, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  });
 }
 
 /** A sandbox that runs. */
@@ -79,7 +66,7 @@ Deno.test("a sandbox that takes its own task calls is told with its own address 
 Deno.test("Create refuses an id that is taken", async () => {
   await using fixture = await startFixture();
   await call(fixture, method.create, createRequest("a1"));
-  await rejectsWith(call(fixture, method.create, createRequest("a1")), "AlreadyExists");
+  await refused(call(fixture, method.create, createRequest("a1")), "AlreadyExists");
 });
 
 Deno.test("a Create that its caller cancels leaves nothing", async () => {
@@ -97,9 +84,9 @@ Deno.test("a Create that its caller cancels leaves nothing", async () => {
   const created = call(fixture, method.create, createRequest("a1"), options);
   await writing.promise;
   caller.abort();
-  await rejectsWith(created, "Cancelled");
+  await refused(created, "Cancelled");
   // A call after it on the same connection: the server knows of the cancellation.
-  await rejectsWith(call(fixture, method.status, { sandboxId: "b" }), "NotFound");
+  await refused(call(fixture, method.status, { sandboxId: "b" }), "NotFound");
   mayWrite.resolve();
   await gone(fixture, "a1");
 });
@@ -107,7 +94,7 @@ Deno.test("a Create that its caller cancels leaves nothing", async () => {
 for (const id of ["", ".", "..", ".a", "a/b", "../a", "a b", "a\0", "ä", "x".repeat(129)]) {
   Deno.test(`Create refuses the id ${JSON.stringify(id.slice(0, 20))}`, async () => {
     await using fixture = await startFixture();
-    await rejectsWith(
+    await refused(
       call(fixture, method.create, createRequest(id)),
       "InvalidArgument",
       /sandbox_id/,
@@ -124,15 +111,15 @@ Deno.test("Create takes the longest id", async () => {
 Deno.test("Create names the field that it cannot read", async () => {
   await using fixture = await startFixture();
   const { options } = createRequest("a1");
-  const refused: [MessageInitShape<typeof method.create.input>, RegExp][] = [
+  const cases: [MessageInitShape<typeof method.create.input>, RegExp][] = [
     [{ options: { typeUrl: "runtime.v1.Other", value: options.value } }, /options\.type_url/],
     [{ options: { typeUrl: "", value: options.value } }, /options\.type_url/],
     [{ options: { ...options, value: new Uint8Array([255, 255, 255]) } }, /options\.value/],
     [{ options, netnsPath: "/var/run/netns/x" }, /netns_path/],
     [{ options, sandbox: { sandboxId: "other" } }, /sandbox\.sandbox_id/],
   ];
-  for (const [request, field] of refused) {
-    await rejectsWith(
+  for (const [request, field] of cases) {
+    await refused(
       call(fixture, method.create, { sandboxId: "a1", ...request }),
       "InvalidArgument",
       field,
@@ -148,7 +135,7 @@ Deno.test("every call wants a namespace", async () => {
     const options = { metadata: {} };
     const request = { sandboxId: "a1" };
     const promise = fixture.client.call(one as DescMethodUnary, request, options);
-    await rejectsWith(promise, "FailedPrecondition", /namespace is required/);
+    await refused(promise, "FailedPrecondition", /namespace is required/);
   }
 });
 
@@ -157,7 +144,7 @@ Deno.test("a namespace with other characters is refused", async () => {
   for (const namespace of ["a/b", "..", "-a", "a--b", "a b", "x".repeat(77)]) {
     const metadata = { "containerd-namespace": namespace };
     const promise = call(fixture, method.status, { sandboxId: "a1" }, { metadata });
-    await rejectsWith(promise, "InvalidArgument", /namespace/);
+    await refused(promise, "InvalidArgument", /namespace/);
   }
 });
 
@@ -168,7 +155,7 @@ Deno.test("a sandbox of another namespace is not found, whatever the call", asyn
     if (one.localName === "create") continue;
     const metadata = { "containerd-namespace": "other" };
     const promise = fixture.client.call(one as DescMethodUnary, { sandboxId: "a1" }, { metadata });
-    await rejectsWith(promise, "NotFound", /"a1"/);
+    await refused(promise, "NotFound", /"a1"/);
   }
   assert.equal(fixture.sandboxer.sandbox("a1").state, "ready");
 });
@@ -178,7 +165,7 @@ Deno.test("a sandbox that nobody made is not found, whatever the call", async ()
   for (const one of Controller.methods) {
     if (one.localName === "create") continue;
     const promise = call(fixture, one as DescMethodUnary, { sandboxId: "a1" });
-    await rejectsWith(promise, "NotFound", /"a1"/);
+    await refused(promise, "NotFound", /"a1"/);
   }
 });
 
@@ -202,7 +189,7 @@ Deno.test("Start answers what containerd needs to run containers", async () => {
 Deno.test("Start of a started sandbox is refused and leaves it running", async () => {
   await using fixture = await startFixture();
   await startSandbox(fixture, "a1");
-  await rejectsWith(call(fixture, method.start, { sandboxId: "a1" }), "FailedPrecondition");
+  await refused(call(fixture, method.start, { sandboxId: "a1" }), "FailedPrecondition");
   assert.equal(fixture.sandboxer.sandbox("a1").state, "ready");
 });
 
@@ -210,19 +197,19 @@ Deno.test("a Start that fails leaves nothing and tells why", async () => {
   await using fixture = await startFixture();
   fixture.driver.failure = new SandboxError("ResourceExhausted", "cannot start: no memory left");
   await call(fixture, method.create, createRequest("a1"));
-  await rejectsWith(
+  await refused(
     call(fixture, method.start, { sandboxId: "a1" }),
     "ResourceExhausted",
     /no memory left/,
   );
-  await rejectsWith(call(fixture, method.status, { sandboxId: "a1" }), "NotFound");
+  await refused(call(fixture, method.status, { sandboxId: "a1" }), "NotFound");
 });
 
 Deno.test("a foreign error is Internal, keeps its message and is logged", async () => {
   await using fixture = await startFixture();
   fixture.driver.failure = new RangeError("the moon is full \ud800");
   await call(fixture, method.create, createRequest("a1"));
-  await rejectsWith(call(fixture, method.start, { sandboxId: "a1" }), "Internal", /moon is full/);
+  await refused(call(fixture, method.start, { sandboxId: "a1" }), "Internal", /moon is full/);
   assert.ok(fixture.logged.some((line) => /ERROR.*moon is full/.test(line)), `${fixture.logged}`);
 });
 
@@ -234,7 +221,7 @@ Deno.test("a Start that its caller cancels is undone", async () => {
   const started = call(fixture, method.start, { sandboxId: "a1" }, { signal: caller.signal });
   await fixture.driver.begun.promise;
   caller.abort();
-  await rejectsWith(started, "Cancelled");
+  await refused(started, "Cancelled");
   await gone(fixture, "a1");
   assert.equal(fixture.driver.running.size, 0);
 });
@@ -244,7 +231,7 @@ Deno.test("a Start that misses its caller's deadline is undone", async () => {
   fixture.driver.slow = "gives up";
   await call(fixture, method.create, createRequest("a1"));
   const started = call(fixture, method.start, { sandboxId: "a1" }, { timeoutMs: 100 });
-  await rejectsWith(started, "DeadlineExceeded");
+  await refused(started, "DeadlineExceeded");
   await gone(fixture, "a1");
   assert.ok(fixture.logged.some((line) => line.includes("DeadlineExceeded")), `${fixture.logged}`);
 });
@@ -257,7 +244,7 @@ Deno.test("a Start that succeeds after its caller has gone is undone", async () 
   const started = call(fixture, method.start, { sandboxId: "a1" }, { signal: caller.signal });
   await fixture.driver.begun.promise;
   caller.abort();
-  await rejectsWith(started, "Cancelled");
+  await refused(started, "Cancelled");
   await gone(fixture, "a1");
   assert.deepEqual(fixture.driver.graces, [0]);
   assert.equal(fixture.driver.running.size, 0);
@@ -332,7 +319,7 @@ Deno.test("Shutdown stops, forgets, and the second one finds nothing", async () 
   await startSandbox(fixture, "a1");
   await call(fixture, method.shutdown, { sandboxId: "a1" });
   assert.equal(fixture.driver.running.size, 0);
-  await rejectsWith(call(fixture, method.shutdown, { sandboxId: "a1" }), "NotFound");
+  await refused(call(fixture, method.shutdown, { sandboxId: "a1" }), "NotFound");
   await call(fixture, method.create, createRequest("a1"));
 });
 
@@ -354,7 +341,7 @@ Deno.test("Metrics are cgroup v2 metrics", async () => {
 Deno.test("Metrics of a sandbox that does not run are refused", async () => {
   await using fixture = await startFixture();
   await call(fixture, method.create, createRequest("a1"));
-  await rejectsWith(call(fixture, method.metrics, { sandboxId: "a1" }), "FailedPrecondition");
+  await refused(call(fixture, method.metrics, { sandboxId: "a1" }), "FailedPrecondition");
 });
 
 /** What containerd 2.3 and later send for new limits. */
@@ -398,19 +385,19 @@ Deno.test("Update without limits changes nothing", async () => {
 Deno.test("Update is unimplemented where the kind cannot, and for other fields", async () => {
   await using fixture = await startFixture(new MemoryDriver({ updateSandbox: false }));
   await startSandbox(fixture, "a1");
-  await rejectsWith(
+  await refused(
     call(fixture, method.update, updateRequest({ Resources: {} })),
     "Unimplemented",
   );
   const labels = { sandboxId: "a1", fields: ["labels"] };
-  await rejectsWith(call(fixture, method.update, labels), "Unimplemented", /labels/);
+  await refused(call(fixture, method.update, labels), "Unimplemented", /labels/);
 });
 
 Deno.test("Update refuses limits that it cannot read", async () => {
   await using fixture = await startFixture();
   await startSandbox(fixture, "a1");
   for (const json of [7, { Resources: 7 }, { Resources: { cpu_quota: "many" } }]) {
-    await rejectsWith(
+    await refused(
       call(fixture, method.update, updateRequest(json)),
       "InvalidArgument",
       /updated-resources/,

@@ -26,21 +26,25 @@ export interface ProgramParts {
 }
 
 /**
+ * Puts the lifecycle and a kind's driver together. What it throws is logged, and the process exits
+ * with 1.
+ *
+ * @param own The values of the kind's own flags.
+ */
+export type Compose<F extends KindFlags> = (
+  flags: Flags,
+  log: RootLog,
+  own: KindValues<F>,
+  telemetry: Telemetry,
+) => Sandboxer | Composed | Promise<Sandboxer | Composed>;
+
+/**
  * Runs a sandboxer process until a signal ends it.
  *
  * @param kind `wasm`, `vmm` or `quark`.
- * @param compose Puts the lifecycle and the kind's driver together. What it throws is logged, and
- *   the process exits with 1.
+ * @param compose See {@link Compose}.
  */
-export function sandboxerMain(
-  kind: string,
-  compose: (
-    flags: Flags,
-    log: RootLog,
-    own: KindValues<KindFlags>,
-    telemetry: Telemetry,
-  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
-): Promise<never>;
+export function sandboxerMain(kind: string, compose: Compose<KindFlags>): Promise<never>;
 /**
  * Runs a sandboxer process whose kind has flags of its own.
  *
@@ -50,24 +54,14 @@ export function sandboxerMain(
  */
 export function sandboxerMain<F extends KindFlags>(
   kind: string,
-  compose: (
-    flags: Flags,
-    log: RootLog,
-    own: KindValues<F>,
-    telemetry: Telemetry,
-  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
+  compose: Compose<F>,
   ownFlags: F,
   parts?: ProgramParts,
 ): Promise<never>;
 /** See above. */
 export async function sandboxerMain(
   kind: string,
-  compose: (
-    flags: Flags,
-    log: RootLog,
-    own: KindValues<KindFlags>,
-    telemetry: Telemetry,
-  ) => Sandboxer | Composed | Promise<Sandboxer | Composed>,
+  compose: Compose<KindFlags>,
   ownFlags: KindFlags = NO_KIND_FLAGS,
   parts: ProgramParts = {},
 ): Promise<never> {

@@ -221,6 +221,14 @@ Deno.test("serve() refuses a socket on which another sandboxer listens, and dist
   assert.equal(await stateOf(client, "a1"), "SANDBOX_READY");
 });
 
+Deno.test("serve() waits for a socket that a killed process had for a moment longer", async () => {
+  await using place = await Place.make();
+  await Deno.mkdir(`${place.root}/run`, { recursive: true });
+  const left = Deno.listen({ transport: "unix", path: place.listen });
+  setTimeout(() => left.close(), 300);
+  await using _process = await new Process(place, place.flags).ready();
+});
+
 Deno.test("serve() refuses a state directory that another sandboxer uses", async () => {
   await using place = await Place.make();
   await using _first = await new Process(place, place.flags).ready();

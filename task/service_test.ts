@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { Task } from "../proto/gen/containerd/task/v3/shim_pb.ts";
 import { Status } from "../proto/gen/containerd/v1/types/task_pb.ts";
 import { MetricsSchema } from "../proto/gen/io/containerd/cgroups/v2/metrics_pb.ts";
-import { rejectsWith, until } from "./testing/assertions.ts";
+import { refused } from "../sandboxers/lifecycle/testing/refused.ts";
+import { until } from "./testing/until.ts";
 import { startTaskWorld, type TaskWorld } from "./testing/task_world.ts";
 import { TtrpcClient } from "./ttrpc/client.ts";
 
@@ -53,7 +54,7 @@ Deno.test("a container goes through create, start, wait and delete", async () =>
   const { pid } = await client.call(method.start, { id: "c1" });
   const running = await client.call(method.state, { id: "c1" });
   assert.deepEqual([running.status, running.pid], [Status.RUNNING, pid]);
-  await rejectsWith(client.call(method.delete, { id: "c1" }), "FailedPrecondition");
+  await refused(client.call(method.delete, { id: "c1" }), "FailedPrecondition");
 
   driver.running("c1").exit(7);
   const exit = await waiting;
@@ -67,8 +68,8 @@ Deno.test("a container goes through create, start, wait and delete", async () =>
   const deleted = await client.call(method.delete, { id: "c1" });
   assert.deepEqual([deleted.pid, deleted.exitStatus], [pid, 7]);
   assert.deepEqual(deleted.exitedAt, exit.exitedAt);
-  await rejectsWith(client.call(method.delete, { id: "c1" }), "NotFound");
-  await rejectsWith(client.call(method.state, { id: "c1" }), "NotFound");
+  await refused(client.call(method.delete, { id: "c1" }), "NotFound");
+  await refused(client.call(method.state, { id: "c1" }), "NotFound");
 });
 
 Deno.test("the driver gets what the bundle says", async () => {
@@ -83,30 +84,30 @@ Deno.test("create: sandbox unknown, id taken, bundle bad", async () => {
   await using world = await startTaskWorld();
   const { client } = world;
   const lost = await world.bundle("c9", { sandboxId: "nobody" });
-  await rejectsWith(client.call(method.create, { id: "c9", bundle: lost }), "NotFound", /nobody/);
+  await refused(client.call(method.create, { id: "c9", bundle: lost }), "NotFound", /nobody/);
   await makeContainer(world);
   const bundle = await world.bundle("c1");
-  await rejectsWith(client.call(method.create, { id: "c1", bundle }), "AlreadyExists");
+  await refused(client.call(method.create, { id: "c1", bundle }), "AlreadyExists");
   const bad = client.call(method.create, { id: "c2", bundle: "/nonexistent" });
-  await rejectsWith(bad, "InvalidArgument", /bundle "\/nonexistent" is not there/);
+  await refused(bad, "InvalidArgument", /bundle "\/nonexistent" is not there/);
 });
 
 Deno.test("create is never answered with Unimplemented, which containerd would hide", async () => {
   await using world = await startTaskWorld({ terminal: false });
   const bundle = await world.bundle("c1");
   const call = world.client.call(method.create, { id: "c1", bundle, terminal: true });
-  await rejectsWith(call, "FailedPrecondition", /terminal/);
+  await refused(call, "FailedPrecondition", /terminal/);
 });
 
 Deno.test("start: twice, after the exit, unknown", async () => {
   await using world = await startTaskWorld();
   const { client } = world;
   await makeContainer(world);
-  await rejectsWith(client.call(method.start, { id: "c1" }), "FailedPrecondition");
+  await refused(client.call(method.start, { id: "c1" }), "FailedPrecondition");
   world.driver.running("c1").exit(0);
   await client.call(method.wait, { id: "c1" });
-  await rejectsWith(client.call(method.start, { id: "c1" }), "FailedPrecondition");
-  await rejectsWith(client.call(method.start, { id: "c2" }), "NotFound");
+  await refused(client.call(method.start, { id: "c1" }), "FailedPrecondition");
+  await refused(client.call(method.start, { id: "c2" }), "NotFound");
 });
 
 Deno.test("a start whose deadline passes is answered and undone", async () => {
@@ -115,7 +116,7 @@ Deno.test("a start whose deadline passes is answered and undone", async () => {
   await makeContainer(world, "c1", false);
   driver.startGate = new Promise(() => undefined);
   const start = client.call(method.start, { id: "c1" }, { timeoutMs: 20 });
-  await rejectsWith(start, "DeadlineExceeded");
+  await refused(start, "DeadlineExceeded");
   driver.startGate = undefined;
   const state = await client.call(method.state, { id: "c1" });
   assert.notEqual(state.status, Status.RUNNING);
@@ -135,9 +136,9 @@ Deno.test("kill sends the signal, also to all, and is NotFound once the process 
   await client.call(method.kill, { id: "c1", signal: 9, all: true });
   assert.equal((await client.call(method.wait, { id: "c1" })).exitStatus, 137);
   assert.deepEqual(driver.running("c1", "e1").signals.slice(0, 2), [12, 9]);
-  await rejectsWith(client.call(method.kill, { id: "c1", signal: 9 }), "NotFound");
-  await rejectsWith(client.call(method.kill, { id: "c1", execId: "no", signal: 9 }), "NotFound");
-  await rejectsWith(client.call(method.kill, { id: "c1", signal: 65 }), "InvalidArgument");
+  await refused(client.call(method.kill, { id: "c1", signal: 9 }), "NotFound");
+  await refused(client.call(method.kill, { id: "c1", execId: "no", signal: 9 }), "NotFound");
+  await refused(client.call(method.kill, { id: "c1", signal: 65 }), "InvalidArgument");
 });
 
 Deno.test("a created container can be killed and deleted", async () => {
@@ -174,7 +175,7 @@ Deno.test("an exec runs beside the init process", async () => {
   assert.equal((await client.call(method.wait, { id: "c1", execId: "e1" })).exitStatus, 3);
   const deleted = await client.call(method.delete, { id: "c1", execId: "e1" });
   assert.deepEqual([deleted.pid, deleted.exitStatus], [pid, 3]);
-  await rejectsWith(client.call(method.state, { id: "c1", execId: "e1" }), "NotFound");
+  await refused(client.call(method.state, { id: "c1", execId: "e1" }), "NotFound");
   assert.equal((await client.call(method.state, { id: "c1" })).status, Status.RUNNING);
 });
 
@@ -219,23 +220,23 @@ Deno.test("exec: id taken or bad, container not running, spec bad", async () => 
   await using world = await startTaskWorld();
   const { client } = world;
   await makeContainer(world, "c1", false);
-  await rejectsWith(addExec(world, "e1"), "FailedPrecondition");
+  await refused(addExec(world, "e1"), "FailedPrecondition");
   await client.call(method.start, { id: "c1" });
   await addExec(world, "e1");
-  await rejectsWith(addExec(world, "e1"), "AlreadyExists");
-  await rejectsWith(addExec(world, "../e"), "InvalidArgument", /exec id/);
-  await rejectsWith(addExec(world, ""), "InvalidArgument", /exec id/);
+  await refused(addExec(world, "e1"), "AlreadyExists");
+  await refused(addExec(world, "../e"), "InvalidArgument", /exec id/);
+  await refused(addExec(world, ""), "InvalidArgument", /exec id/);
   const exec = (spec?: { typeUrl: string; value: Uint8Array }, stdout = "") =>
     client.call(method.exec, { id: "c1", execId: "e2", stdout, ...(spec ? { spec } : {}) });
-  await rejectsWith(exec(), "InvalidArgument", /exec spec: found nothing, expected type/);
-  await rejectsWith(exec(any(RESOURCES_TYPE, {})), "InvalidArgument", /found ".*LinuxResources"/);
-  await rejectsWith(exec(any(PROCESS_TYPE, {})), "InvalidArgument", /args is missing/);
+  await refused(exec(), "InvalidArgument", /exec spec: found nothing, expected type/);
+  await refused(exec(any(RESOURCES_TYPE, {})), "InvalidArgument", /found ".*LinuxResources"/);
+  await refused(exec(any(PROCESS_TYPE, {})), "InvalidArgument", /args is missing/);
   const garbage = { typeUrl: PROCESS_TYPE, value: new Uint8Array([0xff, 0x7b]) };
-  await rejectsWith(exec(garbage), "InvalidArgument", /exec spec: it is not UTF-8 text/);
+  await refused(exec(garbage), "InvalidArgument", /exec spec: it is not UTF-8 text/);
   const cut = { typeUrl: PROCESS_TYPE, value: new Uint8Array([0x7b]) };
-  await rejectsWith(exec(cut), "InvalidArgument", /exec spec: it is not JSON/);
+  await refused(exec(cut), "InvalidArgument", /exec spec: it is not JSON/);
   const good = any(PROCESS_TYPE, { args: ["a"] });
-  await rejectsWith(exec(good, "binary:///x"), "InvalidArgument", /stdout/);
+  await refused(exec(good, "binary:///x"), "InvalidArgument", /stdout/);
 });
 
 Deno.test("a wait ends when its caller closes the connection", async () => {
@@ -245,7 +246,7 @@ Deno.test("a wait ends when its caller closes the connection", async () => {
   const waiting = other.call(method.wait, { id: "c1" });
   await until(() => world.server.openCalls > 0);
   other.close();
-  await rejectsWith(waiting, "Unavailable");
+  await refused(waiting, "Unavailable");
   await until(() => world.server.openCalls === 0);
   world.driver.running("c1").exit(0);
   assert.equal((await world.client.call(method.wait, { id: "c1" })).exitStatus, 0);
@@ -267,10 +268,10 @@ Deno.test("waits end with the sandbox, and what is known stays known", async () 
 Deno.test("an open wait is Unavailable when the sandboxer leaves", async () => {
   await using world = await startTaskWorld();
   await makeContainer(world);
-  const refused = rejectsWith(world.client.call(method.wait, { id: "c1" }), "Unavailable");
+  const waiting = refused(world.client.call(method.wait, { id: "c1" }), "Unavailable");
   await until(() => world.server.openCalls > 0);
   await world.sandboxer.close();
-  await refused;
+  await waiting;
 });
 
 Deno.test("pause and resume change the state", async () => {
@@ -279,7 +280,7 @@ Deno.test("pause and resume change the state", async () => {
   await makeContainer(world);
   await client.call(method.pause, { id: "c1" });
   assert.equal((await client.call(method.state, { id: "c1" })).status, Status.PAUSED);
-  await rejectsWith(client.call(method.pause, { id: "c1" }), "FailedPrecondition");
+  await refused(client.call(method.pause, { id: "c1" }), "FailedPrecondition");
   await client.call(method.resume, { id: "c1" });
   assert.equal((await client.call(method.state, { id: "c1" })).status, Status.RUNNING);
 });
@@ -288,11 +289,11 @@ Deno.test("what a kind of sandbox cannot do is Unimplemented", async () => {
   await using world = await startTaskWorld({ pause: false, updateContainer: false, exec: false });
   const { client } = world;
   await makeContainer(world);
-  await rejectsWith(client.call(method.pause, { id: "c1" }), "Unimplemented");
+  await refused(client.call(method.pause, { id: "c1" }), "Unimplemented");
   const resources = any(RESOURCES_TYPE, {});
-  await rejectsWith(client.call(method.update, { id: "c1", resources }), "Unimplemented");
-  await rejectsWith(addExec(world, "e1"), "Unimplemented");
-  await rejectsWith(client.call(method.checkpoint, { id: "c1" }), "Unimplemented", /checkpoint/);
+  await refused(client.call(method.update, { id: "c1", resources }), "Unimplemented");
+  await refused(addExec(world, "e1"), "Unimplemented");
+  await refused(client.call(method.checkpoint, { id: "c1" }), "Unimplemented", /checkpoint/);
 });
 
 Deno.test("update decodes the limits", async () => {
@@ -302,10 +303,10 @@ Deno.test("update decodes the limits", async () => {
   const resources = any(RESOURCES_TYPE, { memory: { limit: 1048576 }, cpu: { shares: 2 } });
   await client.call(method.update, { id: "c1", resources });
   assert.deepEqual(world.driver.updates, [{ memoryBytes: 1048576, cpuShares: 2 }]);
-  await rejectsWith(client.call(method.update, { id: "c1" }), "InvalidArgument", /found nothing/);
+  await refused(client.call(method.update, { id: "c1" }), "InvalidArgument", /found nothing/);
   const bad = any(RESOURCES_TYPE, { memory: { limit: "1G" } });
   const call = client.call(method.update, { id: "c1", resources: bad });
-  await rejectsWith(call, "InvalidArgument", /resources: memory\.limit: found "1G"/);
+  await refused(call, "InvalidArgument", /resources: memory\.limit: found "1G"/);
 });
 
 Deno.test("stats are cgroup v2 metrics with a bare type name", async () => {
@@ -343,7 +344,7 @@ Deno.test("connect tells the pids, and shutdown leaves everything alone", async 
   assert.deepEqual([connected.shimPid, connected.taskPid], [42, pid]);
   await client.call(method.shutdown, { id: "c1", now: true });
   assert.equal((await client.call(method.state, { id: "c1" })).status, Status.RUNNING);
-  await rejectsWith(client.call(method.connect, { id: "c2" }), "NotFound");
+  await refused(client.call(method.connect, { id: "c2" }), "NotFound");
 });
 
 /** Every call that is about a container. */
@@ -369,10 +370,10 @@ Deno.test("to another namespace a container does not exist", async () => {
   await using world = await startTaskWorld();
   await makeContainer(world);
   const other = await world.connect("moby");
-  for (const call of CALLS) await rejectsWith(call(other), "NotFound", /container "c1" not found/);
+  for (const call of CALLS) await refused(call(other), "NotFound", /container "c1" not found/);
   const bundle = await world.bundle("c2");
   const create = other.call(method.create, { id: "c2", bundle });
-  await rejectsWith(create, "NotFound", /sandbox "sb1" not found/);
+  await refused(create, "NotFound", /sandbox "sb1" not found/);
   assert.deepEqual(world.driver.running("c1").signals, []);
   assert.equal((await world.client.call(method.state, { id: "c1" })).status, Status.RUNNING);
 });
@@ -382,8 +383,8 @@ Deno.test("a call without a namespace is refused with the name of what is missin
   await makeContainer(world);
   using bare = await TtrpcClient.connect(world.socket);
   for (const call of CALLS) {
-    await rejectsWith(call(bare), "FailedPrecondition", /containerd-namespace-ttrpc/);
+    await refused(call(bare), "FailedPrecondition", /containerd-namespace-ttrpc/);
   }
   const bundle = await world.bundle("c2");
-  await rejectsWith(bare.call(method.create, { id: "c2", bundle }), "FailedPrecondition");
+  await refused(bare.call(method.create, { id: "c2", bundle }), "FailedPrecondition");
 });

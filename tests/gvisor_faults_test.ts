@@ -186,6 +186,32 @@ test("a full disk fails pods with a clear error, and no others", async ({ bed, c
   await expectNothingLeft(bed, before);
 });
 
+test("a sandboxer that comes back while its disk is full takes pods over", async ({ bed, cri }) => {
+  const { process, paths: { runDirectory } } = bed.sandboxer("quark");
+  const before = await look(bed);
+  {
+    await using pod = await runGvisor(cri);
+    const container = await startSleep(pod);
+    const sandbox = await sandboxOf(pod);
+    try {
+      await fill(`${runDirectory}/filler`, runDirectory);
+      await process.kill();
+      await bed.sandboxer("quark").start();
+      assert.equal(await waitFor("the sandboxer to answer", () => sandboxOf(pod)), sandbox);
+      assert.equal(await container.state(), "RUNNING");
+      await assert.rejects(startSleep(pod, "another"), /no space/i);
+      await process.stop();
+      await bed.sandboxer("quark").start();
+    } finally {
+      await Deno.remove(`${runDirectory}/filler`);
+    }
+    assert.equal(await waitFor("the sandboxer to answer", () => sandboxOf(pod)), sandbox);
+    await expectAlive(container);
+    await expectAlive(await startSleep(pod, "after"));
+  }
+  await expectNothingLeft(bed, before);
+});
+
 /** Fills a file system with a file, to the last block. */
 async function fill(path: string, directory: string): Promise<void> {
   const { bavail, bsize } = await statfs(directory);

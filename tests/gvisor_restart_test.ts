@@ -58,6 +58,9 @@ test("pods outlive their sandboxer: output, exits, exec and stop go on", async (
     assert.ok(first !== undefined && second !== undefined);
     await first.printed("begin");
     await second.printed("begin");
+    const script = "echo begin; sleep 2; exit 6";
+    using ending = await sleeping.execStreaming(["/bin/sh", "-c", script]);
+    await ending.printed("begin\n");
     using cat = await sleeping.execStreaming([gvisorTarget.path("cat")]);
     cat.send("before\n");
     await cat.printed("before\n");
@@ -70,6 +73,7 @@ test("pods outlive their sandboxer: output, exits, exec and stop go on", async (
     assert.equal(await waitFor("the sandboxer to answer", () => sandboxOf(pod)), pid);
     await expectAlive(sleeping);
     assert.equal((await first.exited()).exitCode, 2);
+    assert.equal((await ending.ended()).exitCode, 6);
 
     await bed.sandboxer("quark").process.stop();
     await bed.sandboxer("quark").start();

@@ -19,31 +19,11 @@ import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { noLog } from "../sandboxers/log.ts";
 import { sandboxSpec, signal, system } from "../sandboxers/wasm/fixture.ts";
 import { ProcessPods } from "../sandboxers/wasm/pod_process/process_pods.ts";
+import { REFUSED_CALLS } from "../task/testing/refused_calls.ts";
 import { TtrpcClient } from "../task/ttrpc/client.ts";
 import { TtrpcServer } from "../task/ttrpc/server.ts";
 import { podProcesses } from "./support/pod_processes.ts";
 import { waitFor } from "./support/wait.ts";
-
-/** Methods that nobody calls here. */
-const refuse = (): never => {
-  throw new SandboxError("Unimplemented", "not in this test");
-};
-const OTHERS = {
-  create: refuse,
-  start: refuse,
-  delete: refuse,
-  pids: refuse,
-  pause: refuse,
-  resume: refuse,
-  checkpoint: refuse,
-  exec: refuse,
-  resizePty: refuse,
-  closeIO: refuse,
-  update: refuse,
-  stats: refuse,
-  connect: refuse,
-  shutdown: refuse,
-};
 
 /** A pod with its relay, and the server that the relay looks for. */
 class World implements AsyncDisposable {
@@ -76,7 +56,7 @@ class World implements AsyncDisposable {
   async serve(): Promise<void> {
     const server = new TtrpcServer({ log: noLog });
     server.add(Task, {
-      ...OTHERS,
+      ...REFUSED_CALLS,
       state: ({ id }) => {
         this.seen.push(`state ${id}`);
         return create(StateResponseSchema, { id, pid: 42 });

@@ -6,7 +6,7 @@
  * sends one whenever it stops. The frame says only that the peer opens no more streams; that the
  * connection ends is told by its end as well. So it can be left out, and the HTTP/2 server does not
  * send one either: it ends its connections below HTTP/2. One that leaves while others take its place
- * has this send the frame for it.
+ * has this send the frame for it, and hear when the peer has read it.
  *
  * @module
  */
@@ -31,11 +31,22 @@ const UNSENT_BYTES_MAX = 20 * 1024 * 1024;
 /** Called when what was written has gone. */
 type Written = (error?: Error | null) => void;
 
-/** Source: RFC 9113, 6.8. */
+/** Source: RFC 9113, 6.7 and 6.8. */
+const PING = 0x06;
 const GOAWAY = 0x07;
+const ACK = 0x01;
+/** What the PING behind a farewell says; its answer is known by that. */
+const FAREWELL_PING = Buffer.from("farewell");
+/** The whole answer to it. */
+const FAREWELL_ANSWER = Buffer.from([0, 0, FAREWELL_PING.length, PING, ACK, 0, 0, 0, 0]);
 
-/** Leaves GOAWAY frames out of what a client sends, whatever pieces it comes in. */
+/**
+ * Leaves GOAWAY frames out of what a client sends, whatever pieces it comes in, and answers to a
+ * farewell.
+ */
 export class GoawayFilter {
+  /** Called when a client has answered a farewell: what comes now was sent after it was read. */
+  onAnswer: () => void = () => undefined;
   /** Bytes that go through before the next header: first the preface, then each frame. */
   #passing = PREFACE_BYTES;
   /** Bytes that are left out before the next header. */
@@ -54,7 +65,7 @@ export class GoawayFilter {
     this.#header = Buffer.alloc(0);
     while (rest.length > 0) {
       if (this.#passing === 0 && this.#dropping === 0 && !this.#readHeader(rest)) {
-        // At most 8 bytes, copied so that they do not keep the whole piece alive.
+        // At most 16 bytes, copied so that they do not keep the whole piece alive.
         this.#header = Buffer.from(rest);
         break;
       }
@@ -68,11 +79,15 @@ export class GoawayFilter {
     return kept.length === 1 && only !== undefined ? only : Buffer.concat(kept);
   }
 
-  /** Whether there was a whole header; then its frame is passed or dropped next. */
+  /** Whether there was a whole header, or answer; then its frame is passed or dropped next. */
   #readHeader(bytes: Buffer): boolean {
     if (bytes.length < HEADER_BYTES) return false;
     const frameBytes = HEADER_BYTES + bytes.readUIntBE(0, 3);
-    if (bytes[3] === GOAWAY) this.#dropping = frameBytes;
+    const mayBeAnswer = bytes.subarray(0, HEADER_BYTES).equals(FAREWELL_ANSWER);
+    if (mayBeAnswer && bytes.length < frameBytes) return false;
+    const isAnswer = mayBeAnswer && bytes.subarray(HEADER_BYTES, frameBytes).equals(FAREWELL_PING);
+    if (isAnswer) this.onAnswer();
+    if (isAnswer || bytes[3] === GOAWAY) this.#dropping = frameBytes;
     else this.#passing = frameBytes;
     return true;
   }
@@ -116,8 +131,9 @@ export class Http2Connection extends Duplex {
   readonly #socket: Socket;
   readonly #filter = new GoawayFilter();
   readonly #boundary = new FrameBoundary();
-  /** A frame that waits for its place between two others. */
+  /** Frames that wait for their place between two others. */
   #farewell: Buffer | undefined;
+  readonly #told = Promise.withResolvers<void>();
 
   /**
    * Takes a connection over.
@@ -127,6 +143,7 @@ export class Http2Connection extends Duplex {
   constructor(socket: Socket) {
     super();
     this.#socket = socket;
+    this.#filter.onAnswer = () => this.#told.resolve();
     socket.on("data", (piece: Buffer) => {
       const kept = this.#filter.pass(piece);
       if (kept.length > 0 && !this.push(kept)) socket.pause();
@@ -144,15 +161,21 @@ export class Http2Connection extends Duplex {
   /**
    * Sends the client elsewhere with all calls that it has not made yet, on which gRPC clients make them
    * on a new connection. Those that are open, or on their way, are served here. Source: RFC 9113, 6.8:
-   * a GOAWAY with the highest number of a stream is the first step of a graceful end.
+   * a GOAWAY with the highest number of a stream is the first step of a graceful end. A PING behind it
+   * is answered once it was read (6.7).
+   *
+   * @returns Resolves when the calls that were on their way are here, or the connection has ended.
    */
-  sendElsewhere(): void {
-    const frame = Buffer.alloc(HEADER_BYTES + 8);
-    frame.writeUIntBE(8, 0, 3);
-    frame[3] = GOAWAY;
-    frame.writeUInt32BE(STREAM_MAX, HEADER_BYTES);
-    this.#farewell = frame;
+  sendElsewhere(): Promise<void> {
+    const goaway = Buffer.alloc(HEADER_BYTES + 8);
+    goaway.writeUIntBE(8, 0, 3);
+    goaway[3] = GOAWAY;
+    goaway.writeUInt32BE(STREAM_MAX, HEADER_BYTES);
+    const ping = Buffer.from(FAREWELL_ANSWER);
+    ping[4] = 0;
+    this.#farewell = Buffer.concat([goaway, ping, FAREWELL_PING]);
     this.#sayFarewell();
+    return this.#told.promise;
   }
 
   #sayFarewell(): void {
@@ -205,6 +228,7 @@ export class Http2Connection extends Duplex {
   /** @ignore */
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#socket.destroy();
+    this.#told.resolve();
     done(error);
   }
 }

@@ -14,11 +14,11 @@ import {
 } from "@grpc/grpc-js";
 import { MESSAGE_BYTES_MAX, serviceDefinition } from "../../proto/grpc.ts";
 import { Controller } from "../../proto/gen/containerd/services/sandbox/v1/sandbox_pb.ts";
-import { claimSocketPath } from "../../task/ttrpc/unix_socket.ts";
+import { claimSocketPath, makePrivate } from "../../task/ttrpc/unix_socket.ts";
 import { controllerImplementation, type ControllerOptions } from "../controller.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import { OpenCalls } from "./calls.ts";
-import { checkDirectory, makePrivate } from "./socket_access.ts";
+import { checkDirectory } from "./socket_access.ts";
 import { Http2Connection } from "./http2_connection.ts";
 
 /**
@@ -32,6 +32,9 @@ const BACKLOG = 4096;
 
 /** How often it is looked whether calls have ended while the server closes, in milliseconds. */
 const CLOSE_INTERVAL_MS = 5;
+
+/** How long callers may take to read that they are to go elsewhere, in milliseconds. */
+const TOLD_MS = 2_000;
 
 /** How long answers may take to leave once their calls have ended, in milliseconds. */
 const FLUSH_MS = 50;
@@ -103,9 +106,12 @@ export class ControllerServer implements AsyncDisposable {
     }
     await claimSocketPath(path);
     await checkDirectory(path, log);
+    await using resources = new AsyncDisposableStack();
     const controller = new ControllerServer(server, calls, services);
     await listen(controller.#listener, path);
+    resources.use(controller);
     await makePrivate(path);
+    resources.move();
     return controller;
   }
 
@@ -130,14 +136,19 @@ export class ControllerServer implements AsyncDisposable {
 
   /**
    * Stops listening and sends callers elsewhere with all calls that they have not made yet; those that
-   * are open go on until {@link close}.
+   * are open go on until {@link close}. Returns when those that were on their way have come, but for
+   * callers who do not answer in time.
    *
    * @param takePlace Has somebody else listen at the socket; says whether somebody does.
    */
   async handOver(takePlace: () => Promise<boolean>): Promise<void> {
     void this.#unlisten();
     if (!await takePlace()) return;
-    for (const connection of this.#connections) connection.sendElsewhere();
+    const told = Promise.all([...this.#connections].map((each) => each.sendElsewhere()));
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, TOLD_MS);
+    await Promise.race([told, late]);
+    clearTimeout(timer);
   }
 
   /** Makes open calls give up, which undoes them; they are answered with `Unavailable`. */

@@ -52,22 +52,3 @@ async function modeOf(directory: string, log: Log): Promise<number> {
     return 0;
   }
 }
-
-/**
- * Makes a socket its owner's only.
- *
- * @param path The socket's path.
- * @throws {SandboxError} `PermissionDenied` where it is not so afterwards, as on file systems that
- *   have no modes.
- */
-export async function makePrivate(path: string): Promise<void> {
-  await Deno.chmod(path, 0o600);
-  const mode = (await Deno.stat(path)).mode ?? 0;
-  if ((mode & 0o777) === 0o600) return;
-  throw new SandboxError(
-    "PermissionDenied",
-    `cannot keep the socket "${path}" from others: its mode is ${
-      (mode & 0o777).toString(8)
-    } after it was set to 600; use a directory of another file system`,
-  );
-}

@@ -1,7 +1,7 @@
 /**
- * The resident process that holds FIFOs open while no sandboxer is there; see native/fifos.c for
- * why. One for a kind of sandbox. Each sandboxer starts its own, and ends those of earlier ones when
- * it has opened what they hold.
+ * The resident process that holds FIFOs open while no sandboxer is there, and keeps questions whose
+ * answers come once only; see native/fifos.c for why. One for a kind of sandbox. Each sandboxer
+ * starts its own, and ends those of earlier ones when it has opened what they hold.
  *
  * @module
  */
@@ -10,7 +10,8 @@ import { SandboxError } from "../lifecycle/errors.ts";
 import type { Log } from "../log.ts";
 import type { Launcher, ProcessIdentity } from "./launcher.ts";
 import { launcherError } from "./launcher_errors.ts";
-import { spawnError } from "./resident.ts";
+import { writeNoteFile } from "./note_file.ts";
+import { spawnPiped } from "./resident.ts";
 
 /** The file that says which processes hold FIFOs. */
 const NOTE_FILE = "fifo-holder.json";
@@ -41,6 +42,26 @@ export interface FifoKeeper {
   letGo(path: string, end: FifoEnd): void;
 }
 
+/** A question at a unix socket. */
+export interface Question {
+  /** The socket, an absolute path of at most 107 bytes. */
+  readonly socket: string;
+  /** What is sent; who answers closes the connection then. No tab or line feed is in it. */
+  readonly request: string;
+  /** The file that the answer goes to, when this process has ended or asks for it; an absolute path. */
+  readonly answerPath: string;
+}
+
+/** Who hears answers when this process has ended. */
+export interface AnswerKeeper {
+  /** Asks too; not before a moment has passed. */
+  ask(question: Question): void;
+  /** Has the answer written to its file now, where there is one. */
+  write(question: Question): void;
+  /** Forgets a question, as when it was answered here; does nothing where it was not asked. */
+  forget(question: Question): void;
+}
+
 /** What a holder is made of. */
 export interface FifoHolderOptions {
   /** Starts it. */
@@ -52,7 +73,7 @@ export interface FifoHolderOptions {
 }
 
 /** A holder that runs. */
-export class FifoHolder implements FifoKeeper {
+export class FifoHolder implements FifoKeeper, AnswerKeeper {
   readonly #options: FifoHolderOptions;
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
@@ -93,7 +114,7 @@ export class FifoHolder implements FifoKeeper {
   static async start(options: FifoHolderOptions): Promise<FifoHolder> {
     const action = "cannot start the holder of FIFOs";
     const earlier = await readNote(options.dir);
-    const child = spawn(options.launcher.path, action);
+    const child = spawnPiped(options.launcher.path, ["fifos"], action);
     try {
       const [stdout, stderr] = await Promise.all([
         new Response(child.stdout).text(),
@@ -115,16 +136,36 @@ export class FifoHolder implements FifoKeeper {
   }
 
   hold(path: string, end: FifoEnd): void {
-    if (this.#isOver) return;
-    const what = `${end[0]} ${path}\n`;
-    clearTimeout(this.#soon.get(what));
-    this.#soon.set(what, setTimeout(() => this.#begin(what), HOLD_AFTER_MS));
+    this.#beginSoon(`${end[0]} ${path}\n`);
   }
 
   letGo(path: string, end: FifoEnd): void {
     const what = `${end[0]} ${path}\n`;
+    if (!this.#notBegun(what)) this.#say(`-${what}`);
+  }
+
+  ask(question: Question): void {
+    this.#beginSoon(commandOf(question));
+  }
+
+  write(question: Question): void {
+    this.#say(`=a ${question.answerPath}\n`);
+  }
+
+  forget(question: Question): void {
+    if (!this.#notBegun(commandOf(question))) this.#say(`-a ${question.answerPath}\n`);
+  }
+
+  #beginSoon(what: string): void {
+    if (this.#isOver) return;
     clearTimeout(this.#soon.get(what));
-    if (!this.#soon.delete(what)) this.#say(`-${what}`);
+    this.#soon.set(what, setTimeout(() => this.#begin(what), HOLD_AFTER_MS));
+  }
+
+  /** Whether something was still to be begun; it is not then. */
+  #notBegun(what: string): boolean {
+    clearTimeout(this.#soon.get(what));
+    return this.#soon.delete(what);
   }
 
   /** Holds all that is open at once, however short it has been open. */
@@ -205,18 +246,8 @@ export class FifoHolder implements FifoKeeper {
   }
 }
 
-function spawn(path: string, action: string): Deno.ChildProcess {
-  try {
-    return new Deno.Command(path, {
-      args: ["fifos"],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-      clearEnv: true,
-    }).spawn();
-  } catch (error) {
-    throw spawnError(error, path, action);
-  }
+function commandOf({ socket, request, answerPath }: Question): string {
+  return `a ${answerPath}\t${socket}\t${request}\n`;
 }
 
 function endChild(child: Deno.ChildProcess): void {
@@ -228,10 +259,7 @@ function endChild(child: Deno.ChildProcess): void {
 }
 
 async function writeNote(dir: string, holders: readonly ProcessIdentity[]): Promise<void> {
-  const file = `${dir}/${NOTE_FILE}`;
-  const text = JSON.stringify(holders.slice(-EARLIER_MAX));
-  await Deno.writeTextFile(`${file}.new`, text, { mode: 0o600 });
-  await Deno.rename(`${file}.new`, file);
+  await writeNoteFile(`${dir}/${NOTE_FILE}`, JSON.stringify(holders.slice(-EARLIER_MAX)));
 }
 
 async function readNote(dir: string): Promise<ProcessIdentity[]> {

@@ -198,6 +198,89 @@ Deno.test("FIFO holder: ends by itself when it is alone and nobody reads any mor
   assert.equal((await child.status).code, 0);
 });
 
+/** Somebody who is asked at a socket, and answers once he is let. */
+class Asked implements Disposable {
+  readonly #listener: Deno.Listener;
+
+  constructor(readonly socket: string) {
+    this.#listener = Deno.listen({ transport: "unix", path: socket });
+  }
+
+  /** Takes a question to its end. */
+  async take(): Promise<{ readonly text: string; readonly connection: Deno.Conn }> {
+    const connection = await this.#listener.accept();
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(100);
+    let text = "";
+    for (let count = await connection.read(buffer); count !== null;) {
+      text += decoder.decode(buffer.subarray(0, count));
+      count = await connection.read(buffer);
+    }
+    return { text, connection };
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+  }
+}
+
+async function answer(connection: Deno.Conn, text: string): Promise<void> {
+  await connection.write(new TextEncoder().encode(text));
+  connection.close();
+}
+
+/** The text of a file; empty where it is not there. */
+function textOf(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return "";
+  }
+}
+
+Deno.test("FIFO holder: keeps questions, and writes answers down once nobody else hears them", async () => {
+  await using place = await Place.make();
+  using asked = new Asked(`${place.dir}/socket`);
+  const child = new Deno.Command(place.launcher.path, {
+    args: ["fifos"],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  assert.match(await new Response(child.stdout).text(), /^started \d+\n$/);
+  const writer = child.stdin.getWriter();
+  const say = (command: string) => writer.write(new TextEncoder().encode(`${command}\n`));
+  const file = (name: string) => `${place.dir}/${name}`;
+  const ask = async (name: string) => {
+    await say(`+a ${file(name)}\t${asked.socket}\tquestion ${name}`);
+    const { text, connection } = await asked.take();
+    assert.equal(text, `question ${name}`);
+    return connection;
+  };
+  // What cannot be asked is left out.
+  await say(`+a ${file("0")}\t${file("nobody")}\tquestion`);
+  await say(`+a ${file("0")}\t${asked.socket}`);
+  const [early, late, dead, forgotten] = [
+    await ask("early"),
+    await ask("late"),
+    await ask("dead"),
+    await ask("forgotten"),
+  ];
+  await say(`=a ${file("early")}`);
+  await answer(early, "early answer");
+  await until(() => {
+    void say(`=a ${file("early")}`);
+    return textOf(file("early")) === "early answer";
+  });
+  await say(`-a ${file("forgotten")}`);
+  await answer(late, "late answer");
+  await writer.close();
+  await until(() => textOf(file("late")) === "late answer");
+  dead.close();
+  await answer(forgotten, "unheard").catch(() => undefined);
+  assert.equal((await child.status).code, 0);
+  assert.deepEqual(["0", "dead", "forgotten"].map((name) => textOf(file(name))), ["", "", ""]);
+});
+
 function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));

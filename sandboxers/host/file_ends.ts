@@ -197,15 +197,14 @@ const ahead: Ahead = { pending: undefined, rest: new Uint8Array(0) };
  * source was disposed of is kept for the next one.
  */
 export class OwnInput implements ByteSource {
-  readonly #over = Promise.withResolvers<null>();
   #isOver = false;
+  #giveUp: (() => void) | undefined;
 
   async read(into: Uint8Array): Promise<number | null> {
     while (ahead.rest.length === 0) {
       if (this.#isOver) return null;
       ahead.pending ??= readOwnInput();
-      const { pending } = ahead;
-      const bytes = await Promise.race([pending, this.#over.promise]);
+      const bytes = await this.#unlessOver(ahead.pending);
       if (this.#isOver || bytes === null) return null;
     }
     const count = Math.min(into.length, ahead.rest.length);
@@ -218,10 +217,18 @@ export class OwnInput implements ByteSource {
     this[Symbol.dispose]();
   }
 
+  /** A race with one promise for the end of it all would keep all that was ever read. */
+  #unlessOver(pending: Promise<Uint8Array | null>): Promise<Uint8Array | null> {
+    return new Promise((resolve, reject) => {
+      this.#giveUp = () => resolve(null);
+      pending.then(resolve, reject);
+    });
+  }
+
   /** Closes it; what waits is given up. */
   [Symbol.dispose](): void {
     this.#isOver = true;
-    this.#over.resolve(null);
+    this.#giveUp?.();
   }
 }
 

@@ -10,7 +10,7 @@ import { abortError, SandboxError } from "../lifecycle/errors.ts";
 import type { ResourceSpec } from "../lifecycle/spec.ts";
 import { launcherError } from "./launcher_errors.ts";
 import { DEFAULT_HOST_LAUNCHER_PATH } from "./launcher_file.ts";
-import { spawnError } from "./resident.ts";
+import { spawnPiped } from "./resident.ts";
 
 /** How long a call may take, in milliseconds, unless it says otherwise. */
 const TIMEOUT_MS = 20_000;
@@ -120,7 +120,7 @@ export class Launcher {
   async run(action: string, args: readonly string[], options: CallOptions = {}): Promise<string> {
     const { signal, timeoutMs = TIMEOUT_MS } = options;
     if (signal?.aborted === true) throw abortError(signal, action);
-    const child = this.#spawn(action, args);
+    const child = spawnPiped(this.path, args, action, "null");
     const { promise: interrupted, reject } = Promise.withResolvers<never>();
     const late = new SandboxError("DeadlineExceeded", `${action}: no end after ${timeoutMs} ms`);
     const timer = setTimeout(() => reject(late), Math.min(timeoutMs, TIMER_MS_MAX));
@@ -307,20 +307,6 @@ export class Launcher {
       entries: values.get("entries") ?? 0,
       isPartial: values.get("partial") === 1,
     };
-  }
-
-  #spawn(action: string, args: readonly string[]): Deno.ChildProcess {
-    try {
-      return new Deno.Command(this.path, {
-        args: [...args],
-        stdin: "null",
-        stdout: "piped",
-        stderr: "piped",
-        clearEnv: true,
-      }).spawn();
-    } catch (error) {
-      throw spawnError(error, this.path, action);
-    }
   }
 }
 

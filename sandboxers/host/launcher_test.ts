@@ -131,6 +131,8 @@ Deno.test("wrong verbs and arguments are refused", async () => {
       ],
       ["netns", "must", "relative", "ip", ""],
       ["netns", "must", "/proc/self/ns/net", "sh", ""],
+      // One more than the most, which has a single digit.
+      ["vmm", "--directory=/", "--log=/nowhere/log", "--taps=9", "--", "/bin/true"],
     ]
   ) {
     await assertFails(launcher.run("cannot", args), "InvalidArgument", /./);

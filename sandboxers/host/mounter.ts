@@ -7,7 +7,8 @@
 
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { RootfsMount } from "../lifecycle/spec.ts";
-import { parseMount, splitLayers } from "../mount_options.ts";
+import { makeLayerDirectories, needsLayerDirectories } from "../memory_layer.ts";
+import { type ParsedMount, parseMount, splitLayers } from "../mount_options.ts";
 import type { Launcher } from "./launcher.ts";
 
 /** mount(2) takes one page of data; on every page size at least this. */
@@ -40,7 +41,24 @@ export class HostMounter implements Mounter {
 
   /** See {@link Mounter.mount}. */
   async mount(mounts: readonly RootfsMount[], target: string): Promise<void> {
-    const args = mounts.map(parseMount).flatMap(({ type, source, flags, data }) => {
+    const parsed = mounts.map(parseMount);
+    const layered = parsed.findIndex((mount) => needsLayerDirectories(mount, target));
+    if (layered < 1) return await this.#mountAll(parsed, target);
+    await this.#mountAll(parsed.slice(0, layered), target);
+    try {
+      for (const mount of parsed.slice(layered)) {
+        await makeLayerDirectories(mount, target);
+        await this.#mountAll([mount], target);
+      }
+    } catch (error) {
+      await this.unmount(target);
+      throw error;
+    }
+  }
+
+  /** On failure none of them stays mounted. */
+  async #mountAll(mounts: readonly ParsedMount[], target: string): Promise<void> {
+    const args = mounts.flatMap(({ type, source, flags, data }) => {
       const isLong = new TextEncoder().encode(data.join(",")).length > DATA_BYTES_MAX;
       const options = isLong ? optionByOption(data) : [data.join(",")];
       const kind = isLong ? `${type}-by-option` : type;

@@ -5,6 +5,8 @@
  */
 
 import assert from "node:assert/strict";
+import type { ErrorCode } from "../lifecycle/errors.ts";
+import { isLayerFull, memoryLayer } from "../memory_layer.ts";
 import { HostMounter } from "./mounter.ts";
 import { assertFails, launcher, run, until } from "./testing/fixture.ts";
 
@@ -48,6 +50,31 @@ Deno.test("the launcher mounts an overlay and takes it away", async () => {
   await Deno.writeTextFile(`${target}/new`, "new");
   assert.equal(await Deno.readTextFile(`${path}/upper/new`), "new");
   await mounter.unmount(target);
+  assert.deepEqual(await mountsBelow(target), []);
+});
+
+Deno.test("the launcher mounts overlays whose upper directory is in memory, with a bound, and goes with them", async () => {
+  await using work = await workspace();
+  const { path } = work;
+  const target = `${path}/target`;
+  await Deno.chmod(`${path}/a`, 0o751);
+  await mounter.mount(memoryLayer(`${path}/a`, target, 1 << 20), target);
+  assert.equal(await Deno.readTextFile(`${target}/file`), "from a");
+  assert.equal(((await Deno.stat(target)).mode ?? 0) & 0o777, 0o751);
+  assert.equal(await isLayerFull(target), false);
+  await assert.rejects(
+    Deno.writeFile(`${target}/big`, new Uint8Array(2 << 20)),
+    /No space left on device/,
+  );
+  assert.equal(await isLayerFull(target), true);
+  assert.deepEqual((await Array.fromAsync(Deno.readDir(`${path}/a`))).map(({ name }) => name), [
+    "file",
+  ]);
+  await mounter.unmount(target);
+  assert.deepEqual(await mountsBelow(target), []);
+  assert.deepEqual(await Array.fromAsync(Deno.readDir(target)), []);
+  // Nothing stays where it cannot be made.
+  await assert.rejects(mounter.mount(memoryLayer(`${path}/nowhere`, target, 1 << 20), target));
   assert.deepEqual(await mountsBelow(target), []);
 });
 
@@ -161,7 +188,7 @@ Deno.test("volumes of which one fails are not bound at all", async () => {
   await using work = await workspace();
   const { path } = work;
   const one = { source: `${path}/a`, target: `${path}/target`, readonly: false, recursive: true };
-  const cases: [Partial<typeof one>, string, RegExp][] = [
+  const cases: [Partial<typeof one>, ErrorCode, RegExp][] = [
     [{ source: `${path}/no` }, "NotFound", /cannot mount ".*\/no" at ".*\/target": ENOENT/],
     [{ target: `${path}/no` }, "NotFound", /ENOENT/],
     [{ source: `${path}/a/file` }, "InvalidArgument", /cannot mount/],

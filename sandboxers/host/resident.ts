@@ -41,7 +41,7 @@ export async function startResident(
   signal?: AbortSignal,
 ): Promise<ResidentProcess> {
   throwIfAborted(signal, action);
-  const child = spawn(command, args, action);
+  const child = spawnPiped(command, args, action, "null");
   let late: SandboxError | undefined;
   const giveUp = (reason: SandboxError) => {
     late = reason;
@@ -81,11 +81,25 @@ function held(child: Deno.ChildProcess, startTime: number): ResidentProcess {
   };
 }
 
-function spawn(command: string, args: readonly string[], action: string): Deno.ChildProcess {
+/**
+ * Starts the launcher, with pipes for what it says and without an environment.
+ *
+ * @param command The launcher's path.
+ * @param args The verb with its arguments.
+ * @param action What is being done, for errors.
+ * @param stdin Whether it is told something too.
+ * @throws {SandboxError} `FailedPrecondition` where the launcher was not built.
+ */
+export function spawnPiped(
+  command: string,
+  args: readonly string[],
+  action: string,
+  stdin: "piped" | "null" = "piped",
+): Deno.ChildProcess {
   try {
     return new Deno.Command(command, {
       args: [...args],
-      stdin: "null",
+      stdin,
       stdout: "piped",
       stderr: "piped",
       clearEnv: true,
@@ -95,14 +109,7 @@ function spawn(command: string, args: readonly string[], action: string): Deno.C
   }
 }
 
-/**
- * Says why the launcher could not be started.
- *
- * @param thrown What was caught.
- * @param command The launcher's path.
- * @param action What is being done.
- */
-export function spawnError(thrown: unknown, command: string, action: string): SandboxError {
+function spawnError(thrown: unknown, command: string, action: string): SandboxError {
   if (!(thrown instanceof Deno.errors.NotFound)) return SandboxError.from(thrown, action);
   return new SandboxError(
     "FailedPrecondition",

@@ -8,7 +8,7 @@
  */
 
 import { SandboxError } from "../lifecycle/errors.ts";
-import { spawnError } from "./resident.ts";
+import { spawnPiped } from "./resident.ts";
 
 /** How long it may take to start, and to take the place, in milliseconds. */
 const START_MS = 10_000;
@@ -58,18 +58,7 @@ export class StandIn {
    */
   static async start({ launcher, socket, holdMs }: StandInOptions): Promise<StandIn> {
     const action = "cannot start the stand-in of this sandboxer";
-    let child: Deno.ChildProcess;
-    try {
-      child = new Deno.Command(launcher, {
-        args: ["stand-in", socket, String(holdMs)],
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-        clearEnv: true,
-      }).spawn();
-    } catch (error) {
-      throw spawnError(error, launcher, action);
-    }
+    const child = spawnPiped(launcher, ["stand-in", socket, `${holdMs}`], action);
     const timer = setTimeout(() => kill(child), START_MS);
     try {
       const output = child.stdout.getReader();
@@ -91,8 +80,10 @@ export class StandIn {
    * @throws {SandboxError} `Unavailable` where it has ended.
    */
   async listening(): Promise<void> {
+    const timer = setTimeout(() => kill(this.#child), START_MS);
     await this.#input.write(LISTENING).catch(() => undefined);
     const answer = await nextLine(this.#output).catch(() => "");
+    clearTimeout(timer);
     await this.#output.cancel().catch(() => undefined);
     if (answer === "noted\n") return;
     throw new SandboxError("Unavailable", "the stand-in of this sandboxer has ended");
@@ -106,13 +97,16 @@ export class StandIn {
   /**
    * Has it take the place now, for a sandboxer that is about to leave and no longer listens.
    *
+   * @param leaveMs How long that may take until it has ended, in milliseconds: callers are kept
+   *   waiting for so much longer.
    * @returns Whether it has it; false where it does not answer.
    */
-  async takePlace(): Promise<boolean> {
+  async takePlace(leaveMs: number): Promise<boolean> {
     if (this.#isOver) return false;
     this.#isOver = true;
     // It outlives this process.
     this.#child.unref();
+    await this.#input.write(new TextEncoder().encode(String(leaveMs))).catch(() => undefined);
     await this.#input.close().catch(() => undefined);
     const end = performance.now() + TAKE_MS;
     while (performance.now() < end) {

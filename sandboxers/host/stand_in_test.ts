@@ -47,10 +47,15 @@ async function serve(path: string, name: string) {
      * Goes as a process does that leaves in good order: its callers are sent elsewhere first.
      *
      * @param call Makes a call right before that.
+     * @param leaveMs How long it may take to leave.
      */
-    async leave<T>(standIn: StandIn, call?: () => Promise<T>): Promise<T | undefined> {
+    async leave<T>(
+      standIn: StandIn,
+      call?: () => Promise<T>,
+      leaveMs = 0,
+    ): Promise<T | undefined> {
       listener.close();
-      assert.ok(await standIn.takePlace());
+      assert.ok(await standIn.takePlace(leaveMs));
       const answer = call?.();
       for (const connection of connections) connection.sendElsewhere();
       return await answer;
@@ -118,6 +123,22 @@ Deno.test("callers do not wait for ever: they are refused when the time is over"
   await until("the socket to be gone", async () => !await exists(socket));
 });
 
+Deno.test("callers wait for longer where a sandboxer takes its time to leave", async () => {
+  await using directory = await runDirectory();
+  const socket = `${directory.path}/own.sock`;
+  const first = await serve(socket, "first");
+  const standIn = await startStandIn(socket, 1);
+  await first.leave(standIn, undefined, 20_000);
+  first.end();
+  using client = new GrpcClient(socket);
+  const name = nameAt(client);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const second = await serve(`${socket}.new`, "second");
+  await Deno.rename(`${socket}.new`, socket);
+  assert.equal(await name, "second");
+  second.end();
+});
+
 Deno.test("a stand-in takes the place of a process that was killed, and of nobody else", async () => {
   await using directory = await runDirectory();
   const socket = `${directory.path}/own.sock`;
@@ -126,7 +147,7 @@ Deno.test("a stand-in takes the place of a process that was killed, and of nobod
   await Deno.rename(`${directory.path}/moved.sock`, socket);
   dead.end();
   const one = await startStandIn(socket);
-  assert.ok(await one.takePlace());
+  assert.ok(await one.takePlace(0));
 
   await Deno.remove(socket);
   const next = await serve(socket, "next");
@@ -134,11 +155,29 @@ Deno.test("a stand-in takes the place of a process that was killed, and of nobod
   // Somebody has come before it was asked.
   await Deno.remove(socket);
   const third = await serve(socket, "third");
-  assert.equal(await two.takePlace(), false);
+  assert.equal(await two.takePlace(0), false);
   using client = new GrpcClient(socket);
   assert.equal(await nameAt(client), "third");
   next.end();
   third.end();
+});
+
+Deno.test("a sandboxer that ends before it listens leaves the place to who stands in", async () => {
+  await using directory = await runDirectory();
+  const socket = `${directory.path}/own.sock`;
+  const first = await serve(socket, "first");
+  const standIn = await startStandIn(socket);
+  await first.leave(standIn);
+  first.end();
+  const early = await StandIn.start({ launcher: launcher.path, socket, holdMs: 20_000 });
+  assert.ok(await hasStandIn(socket));
+  await early.dismiss();
+  // The next one must see that nobody serves here.
+  assert.ok(await hasStandIn(socket));
+  await Deno.remove(socket);
+  const second = await serve(socket, "second");
+  await until("the stand-in to be gone", async () => !await exists(`${socket}.stand-in`));
+  second.end();
 });
 
 Deno.test("a stand-in that is not needed goes, and leaves nothing", async () => {

@@ -9,6 +9,7 @@
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Log } from "../log.ts";
 import type { Launcher, ProcessIdentity } from "./launcher.ts";
+import { writeNoteFile } from "./note_file.ts";
 import { type ResidentProcess, startResident } from "./resident.ts";
 
 /** The file that says which process is the relay. */
@@ -147,7 +148,10 @@ export class TaskRelay {
     try {
       const { identity, child } = await startRelay(this.#options);
       close(this.#watch);
-      const watch = await connect(listen);
+      const watch = await connect(listen).catch(async (error: unknown) => {
+        await endRelay(this.#options.launcher, identity);
+        throw error;
+      });
       this.#identity = identity;
       this.#child = child;
       this.#watch = watch;
@@ -193,10 +197,8 @@ async function startRelay(options: TaskRelayOptions) {
   const action = `cannot start the task relay at "${listen}"`;
   const child = await startResident(launcher.path, ["relay", listen, server], action);
   const note: Note = { ...child.identity, listen, server };
-  const file = `${dir}/${NOTE_FILE}`;
   try {
-    await Deno.writeTextFile(`${file}.new`, JSON.stringify(note), { mode: 0o600 });
-    await Deno.rename(`${file}.new`, file);
+    await writeNoteFile(`${dir}/${NOTE_FILE}`, JSON.stringify(note));
   } catch (error) {
     child.kill("SIGKILL");
     await child.status;

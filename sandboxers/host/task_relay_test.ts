@@ -5,46 +5,31 @@
  */
 
 import assert from "node:assert/strict";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import {
+  StartResponseSchema,
   StateResponseSchema,
   Task,
   WaitResponseSchema,
 } from "../../proto/gen/containerd/task/v3/shim_pb.ts";
+import { REFUSED_CALLS } from "../../task/testing/refused_calls.ts";
+import { ResponseSchema } from "../../proto/gen/ttrpc/request_pb.ts";
 import { TtrpcClient } from "../../task/ttrpc/client.ts";
+import { encodeFrame, MESSAGE_TYPE } from "../../task/ttrpc/frames.ts";
 import { TtrpcServer } from "../../task/ttrpc/server.ts";
 import { RESTARTING, SandboxError } from "../lifecycle/errors.ts";
 import { noLog } from "../log.ts";
+import { startResident } from "./resident.ts";
 import { TaskRelay } from "./task_relay.ts";
 import { assertFails, launcher, runDirectory, until } from "./testing/fixture.ts";
 
-const refuse = (): never => {
-  throw new SandboxError("Unimplemented", "not in this test");
-};
-const OTHERS = {
-  create: refuse,
-  start: refuse,
-  delete: refuse,
-  pids: refuse,
-  pause: refuse,
-  resume: refuse,
-  checkpoint: refuse,
-  kill: refuse,
-  exec: refuse,
-  resizePty: refuse,
-  closeIO: refuse,
-  update: refuse,
-  stats: refuse,
-  connect: refuse,
-  shutdown: refuse,
-};
 const { state, wait, kill, start } = Task.method;
 
 /** A stand-in for a sandboxer: it answers `state` with its name, and `wait` when it is told to. */
 async function sandboxer(path: string, name: string, end?: Promise<number>) {
   const server = new TtrpcServer({ log: noLog });
   server.add(Task, {
-    ...OTHERS,
+    ...REFUSED_CALLS,
     state: ({ id }) => create(StateResponseSchema, { id, bundle: name }),
     wait: async (_, { signal }) => {
       const gone = Promise.withResolvers<never>();
@@ -134,8 +119,7 @@ async function counting(path: string, seen: string[], options: { leaving?: boole
     if (options.leaving) throw new SandboxError("Unavailable", `the sandboxer ${RESTARTING}`);
   };
   server.add(Task, {
-    ...OTHERS,
-    wait: refuse,
+    ...REFUSED_CALLS,
     state: ({ id }) => {
       note(`state ${id}`);
       return create(StateResponseSchema, { id });
@@ -171,6 +155,51 @@ Deno.test("of what died with the sandboxer, only what can be made twice is made 
   const unknown = "the sandboxer has gone away: it is not known whether this was done";
   assert.deepEqual(await Promise.all(calls), ["done", unknown, unknown]);
   assert.deepEqual(seen, ["kill 9"]);
+  client[Symbol.dispose]();
+  await relay.stop();
+});
+
+/** Takes one call on a connection, and nothing else: its header and what follows. */
+async function takeCall(connection: Deno.Conn): Promise<DataView> {
+  const bytes = new Uint8Array(1000);
+  for (let length = 0;;) {
+    const count = await connection.read(bytes.subarray(length));
+    assert.ok(count !== null);
+    length += count;
+    const view = new DataView(bytes.buffer);
+    if (length >= 10 && length >= 10 + view.getUint32(0)) return view;
+  }
+}
+
+Deno.test("a sandboxer's last answer counts, and what came too late for it is asked of the next", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  const { server } = options(path);
+  const listener = Deno.listen({ transport: "unix", path: server });
+  using client = await TtrpcClient.connect(relay.socket);
+  const first = client.call(start, { id: "first" });
+  // The relay has one for each of its clients, of which one says nothing.
+  const connections = [await listener.accept(), await listener.accept()];
+  const [connection, asked] = await Promise.any(
+    connections.map(async (each) => [each, await takeCall(each)] as const),
+  );
+  // The relay hears of the second call, of the answer to the first and of the end at once.
+  Deno.kill(relay.identity.pid, "SIGSTOP");
+  const second = client.call(start, { id: "second" });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const payload = toBinary(StartResponseSchema, create(StartResponseSchema, { pid: 5 }));
+  const answer = toBinary(ResponseSchema, create(ResponseSchema, { payload }));
+  const header = { streamId: asked.getUint32(4), type: MESSAGE_TYPE.response, flags: 0 };
+  await connection.write(encodeFrame(header, answer));
+  for (const each of connections) each.close();
+  listener.close();
+  Deno.kill(relay.identity.pid, "SIGCONT");
+  assert.equal((await first).pid, 5);
+  const seen: string[] = [];
+  await using _next = await counting(server, seen);
+  assert.equal((await second).pid, 7);
+  assert.deepEqual(seen, ["start second"]);
   client[Symbol.dispose]();
   await relay.stop();
 });
@@ -276,6 +305,31 @@ Deno.test("a socket of somebody else, and a file, are left alone", async () => {
   const file = { ...options(path), listen: `${path}/file` };
   await assertFails(TaskRelay.open(file), "FailedPrecondition", /a file that is no socket/);
   assert.equal(await Deno.readTextFile(`${path}/file`), "mine");
+});
+
+Deno.test("a socket whose owner takes no more connections is somebody else's", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  using connections = new DisposableStack();
+  Deno.kill(relay.identity.pid, "SIGSTOP");
+  try {
+    for (let i = 0; i < 1_000; i++) {
+      connections.use(await Deno.connect({ transport: "unix", path: relay.socket }));
+    }
+    assert.fail("it takes connections without end");
+  } catch (error) {
+    assert.ok(!(error instanceof assert.AssertionError), `${error}`);
+  }
+  const args = ["relay", relay.socket, `${path}/other.sock`];
+  await assertFails(
+    startResident(launcher.path, args, "cannot start"),
+    "AlreadyExists",
+    /serves it/,
+  );
+  Deno.kill(relay.identity.pid, "SIGCONT");
+  connections.dispose();
+  await relay.stop();
 });
 
 Deno.test("the relay has no rights", async () => {

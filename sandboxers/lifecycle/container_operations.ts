@@ -35,6 +35,8 @@ export async function createContainer(
     );
   }
   checkSupported(core, spec);
+  sandbox.isFresh = false;
+  sandbox.unheardSince = undefined;
   creating.set(spec.id, spec);
   core.creating.set(sandbox, creating);
   core.owners.set(spec.id, sandbox);
@@ -194,6 +196,20 @@ export async function unmount(core: Core, { id, rootfs }: ContainerSpec): Promis
   if (rootfs.kind !== "mounts") return;
   const action = `cannot unmount the root file system of container "${id}"`;
   await attempt(action, () => core.mounter.unmount(rootfs.target));
+}
+
+/**
+ * Takes away the root file systems of containers that have ended, or end with this process. One that
+ * fails is told in the log: the delete of its container, or the next process, tries again.
+ */
+export async function unmountEnded(core: Core, sandbox: Sandbox): Promise<void> {
+  await Promise.all([...sandbox.containers.values()].map(async ({ spec }) => {
+    try {
+      await unmount(core, spec);
+    } catch (error) {
+      core.log.warn("cannot unmount", { container: spec.id, error: String(error) });
+    }
+  }));
 }
 
 /**

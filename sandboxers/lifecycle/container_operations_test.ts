@@ -3,9 +3,10 @@ import type { Driver } from "./driver.ts";
 import { SandboxError } from "./errors.ts";
 import { Sandboxer } from "./sandboxer.ts";
 import { MemoryStore } from "./store.ts";
-import { fixture, refused } from "./testing/fixture.ts";
+import { fixture } from "./testing/fixture.ts";
 import { FakeDriver } from "./testing/fake_driver.ts";
 import { FakeMounter } from "./testing/fake_mounter.ts";
+import { refused } from "./testing/refused.ts";
 import { containerSpec, sandboxSpec, TERMINAL } from "./testing/specs.ts";
 
 Deno.test("a container is recorded, mounted and made, in that order", async () => {

@@ -7,7 +7,7 @@ import {
   STATUS_NUMBER,
   throwIfAborted,
 } from "./errors.ts";
-import { refused } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 
 Deno.test("a SandboxError comes back unchanged from from()", () => {
   const error = new SandboxError("NotFound", 'sandbox "a" not found', { context: { id: "a" } });

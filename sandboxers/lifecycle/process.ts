@@ -60,6 +60,8 @@ export class Process {
   state: ProcessState = { kind: "created" };
   /** Set while the driver starts it; aborting it cuts the start short. */
   starting: AbortController | undefined;
+  /** Whether it was started by an earlier process of ours, which may have gone before it said so. */
+  isAdopted = false;
   /** Those who wait for the exit. */
   readonly exits = new Waiters<Exit>();
 

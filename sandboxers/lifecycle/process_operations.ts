@@ -218,12 +218,7 @@ export async function deleteProcess(
   const process = container.process(execId);
   return await container.queue.run(async () => {
     container.mustExist();
-    if (process.state.kind === "running") {
-      throw new SandboxError(
-        "FailedPrecondition",
-        `cannot delete ${process.label(containerId)}: it is still running, kill it first`,
-      );
-    }
+    if (process.state.kind === "running") await endDeleted(core, located, process);
     if (execId === "") {
       await releaseContainer(core, sandbox, container);
       await core.saveQuietly(sandbox);
@@ -233,6 +228,26 @@ export async function deleteProcess(
     const { pid, exit } = process.mustHaveExited(containerId);
     return { pid, exit };
   });
+}
+
+/**
+ * A process that runs cannot be deleted. But one whose start was broken off by the end of an earlier
+ * process of ours is deleted by callers who do not know that it runs, and who do not come back: it is
+ * killed.
+ */
+async function endDeleted(
+  core: Core,
+  { sandbox, container }: Located,
+  process: Process,
+): Promise<void> {
+  const containerId = container.spec.id;
+  const action = `cannot delete ${process.label(containerId)}`;
+  if (!process.isAdopted) {
+    throw new SandboxError("FailedPrecondition", `${action}: it is still running, kill it first`);
+  }
+  const { handle } = process.mustBeRunning("delete", containerId);
+  await attempt(action, () => handle.kill(SIGKILL));
+  recordExit(core, sandbox, container, process, await exitOf(core, handle.exited));
 }
 
 function removeExec(core: Core, { sandbox, container }: Located, process: Process): void {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type Fixture, fixture, refused } from "./testing/fixture.ts";
+import { type Fixture, fixture } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerSpec, execSpec, TERMINAL } from "./testing/specs.ts";
 
 /** The process-exited events of a process. */

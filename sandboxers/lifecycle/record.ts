@@ -78,6 +78,8 @@ export interface SandboxRecord {
   readonly left: boolean;
   /** The driver's own notes, see `SandboxHandle.record`. */
   readonly driver: Json;
+  /** Set while no container was ever made in it. */
+  readonly fresh?: true;
   /** Its containers, those that are being made included. */
   readonly containers: readonly ContainerRecord[];
 }
@@ -97,6 +99,7 @@ export function recordOf(sandbox: Sandbox, creating: readonly ContainerSpec[]): 
     ...("exit" in state ? { exit: state.exit } : {}),
     left: left !== undefined,
     driver: (handle ?? left)?.record ?? null,
+    ...(sandbox.isFresh ? { fresh: true } : {}),
     containers: [
       ...[...sandbox.containers.values()].map(containerRecord),
       ...creating.map((spec): ContainerRecord => ({

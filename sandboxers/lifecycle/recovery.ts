@@ -59,6 +59,7 @@ export async function recover(
   const recovering = records.map((record) => {
     const sandbox = new Sandbox(record.spec, record.createdAt);
     sandbox.recovering = true;
+    sandbox.isFresh = record.fresh === true;
     core.sandboxes.set(record.spec.id, sandbox);
     return async () => {
       summary[await recoverSandbox(core, sandbox, record, driverMs)]++;
@@ -139,6 +140,8 @@ async function takeOver(
     return "stopped";
   }
   sandbox.state = sandboxReady(sandboxStarting({ kind: "created" }), adopted.handle);
+  // Its start may have been broken off before it was answered: then nobody knows of it.
+  if (sandbox.isFresh) sandbox.unheardSince = core.clock.now();
   await recoverContainers(core, sandbox, record.containers, { adopted, released: true });
   watch(core, sandbox, adopted.handle);
   return "adopted";

@@ -107,6 +107,7 @@ function recoverProcesses(
       if (handle !== undefined) killQuietly(core, container, handle);
     } else if (handle !== undefined) {
       process.state = processRunning({ kind: "created" }, handle);
+      process.isAdopted = true;
       followExit(core, sandbox, container, process, handle);
     } else if (mustHaveEnded(container, processRecord)) {
       const ended = lost(core, "it ended with its sandboxer");

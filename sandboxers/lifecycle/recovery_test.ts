@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import type { AdoptableSandbox } from "./driver.ts";
 import { FileStore } from "./store.ts";
 import { FakeDisk } from "./testing/fake_disk.ts";
-import { Fixture, fixture, refused } from "./testing/fixture.ts";
+import { Fixture, fixture } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerRecord, processRecord, sandboxRecord } from "./testing/records.ts";
 import { containerSpec, execSpec, sandboxSpec } from "./testing/specs.ts";
 import type { SandboxRecord } from "./record.ts";
@@ -53,6 +54,23 @@ Deno.test("a ready sandbox is adopted with the containers that still run", async
   assert.ok(await sandboxer.startProcess("fresh", "") > 0);
   await sandboxer.resumeContainer("frozen");
   await sandboxer.createContainer(containerSpec("new", "s"));
+  await sandboxer.deleteSandbox("s");
+  await world.empty();
+});
+
+Deno.test("what was started when its sandboxer was killed is ended by a delete", async () => {
+  const first = fixture();
+  await first.running("s", "c");
+  await first.executing("c", "e");
+  const world = await first.next();
+  const { sandboxer } = world;
+  const waits = ["e", ""].map((execId) => sandboxer.waitProcess("c", execId));
+  // Its caller, whose start was broken off, does not know that it runs.
+  await sandboxer.deleteProcess("c", "e");
+  await sandboxer.deleteProcess("c", "");
+  assert.deepEqual((await Promise.all(waits)).map(({ status }) => status), [137, 137]);
+  await world.running("s", "next");
+  await refused(sandboxer.deleteProcess("next", ""), "FailedPrecondition", /kill it first/);
   await sandboxer.deleteSandbox("s");
   await world.empty();
 });

@@ -142,6 +142,13 @@ export class Sandbox {
   readonly #making = new Set<Promise<unknown>>();
   /** Set while recovery brings it back: its record on disk is truer than memory. */
   recovering = false;
+  /** Whether no container was ever made in it. */
+  isFresh = true;
+  /**
+   * Since when it is ready without anybody having asked for it, in milliseconds since the epoch; set
+   * where the process that started it may have gone before it could say so.
+   */
+  unheardSince: number | undefined;
   /** Set once it is deleted; operations that waited for their turn then find nothing. */
   deleted = false;
 

@@ -1,11 +1,11 @@
 /**
  * How a sandbox ends: stopped on request, by itself, deleted. Whatever the way, its containers are
- * given up first, then the driver releases it, then the exits are told.
+ * given up first, then the driver releases it, then the exits are told and root file systems unmounted.
  *
  * @module
  */
 
-import { releaseContainer } from "./container_operations.ts";
+import { releaseContainer, unmountEnded } from "./container_operations.ts";
 import type { Core } from "./core.ts";
 import type { SandboxHandle } from "./driver.ts";
 import { attempt, SandboxError, throwIfAborted } from "./errors.ts";
@@ -50,6 +50,7 @@ async function endedByItself(
     });
   }
   settleStop(core, sandbox, exit, left);
+  if (left === undefined) await unmountEnded(core, sandbox);
 }
 
 /** Everything that follows from a sandbox having ended, once. */
@@ -80,6 +81,7 @@ export async function stopSandbox(
   await sandbox.queue.run(async () => {
     throwIfAborted(signal, `cannot stop ${sandbox.label}`);
     await orSave(core, sandbox, () => stopNow(core, sandbox, graceMs));
+    await unmountEnded(core, sandbox);
   });
 }
 
@@ -134,19 +136,24 @@ export async function deleteSandbox(core: Core, id: string, signal?: AbortSignal
 }
 
 /**
- * Deletes the sandboxes that were created and not started since: callers who give up between the two
- * calls send no clean-up.
+ * Deletes the sandboxes that nobody comes back for: those that were created and not started since, as
+ * callers who give up between the two calls send no clean-up; and those that were taken over with no
+ * container in them and that nobody has waited for since, as callers whose start was broken off before
+ * it was answered send none either.
  *
- * @param olderThanMs How long ago they were created, in milliseconds.
+ * @param olderThanMs How long ago they were created, or taken over, in milliseconds.
  */
 export async function deleteUnstarted(core: Core, olderThanMs: number): Promise<void> {
-  const isDue = ({ state, createdAt, deleted }: Sandbox) =>
-    state.kind === "created" && !deleted && core.clock.now() - createdAt >= olderThanMs;
+  const since = ({ state, createdAt, unheardSince }: Sandbox) =>
+    state.kind === "created" ? createdAt : state.kind === "ready" ? unheardSince : undefined;
+  const isDue = (sandbox: Sandbox) =>
+    !sandbox.deleted && core.clock.now() - (since(sandbox) ?? Infinity) >= olderThanMs;
   for (const sandbox of [...core.sandboxes.values()].filter(isDue)) {
     await sandbox.queue.run(async () => {
       if (!isDue(sandbox)) return;
       const { id } = sandbox.spec;
-      core.log.warn("deleting a sandbox that nobody has started", { sandbox: id, olderThanMs });
+      const what = sandbox.state.kind === "ready" ? "asked for" : "started";
+      core.log.warn(`deleting a sandbox that nobody has ${what}`, { sandbox: id, olderThanMs });
       await deleteNow(core, sandbox, `cannot delete ${sandbox.label}`);
     });
   }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { fixture, refused } from "./testing/fixture.ts";
+import { fixture } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerSpec, sandboxSpec } from "./testing/specs.ts";
 
 Deno.test("stopSandbox() ends all processes and the sandbox, and tells of the sandbox last", async () => {
@@ -29,6 +30,37 @@ Deno.test("stopSandbox() ends all processes and the sandbox, and tells of the sa
   assert.deepEqual(world.sandboxer.sandbox("s").containerIds, ["a", "b"]);
   assert.deepEqual(world.host.live(), []);
   world.obeyed();
+});
+
+Deno.test("a sandbox that has ended keeps no root file system mounted", async () => {
+  const world = fixture();
+  await world.running("stopped", "a");
+  await world.running("ended", "b");
+  await world.sandboxer.stopSandbox("stopped", 0);
+  world.endSandbox("ended", 0);
+  await world.rest();
+  assert.deepEqual([...world.mounts.targets], []);
+  // What cannot be unmounted now is when it is deleted.
+  await world.running("held", "c");
+  world.gate.fail("unmount", new Error("busy"));
+  await world.sandboxer.stopSandbox("held", 0);
+  assert.deepEqual([...world.mounts.targets], ["/run/c/rootfs"]);
+  assert.match(world.warnings.join(), /cannot unmount/);
+  for (const id of ["stopped", "ended", "held"]) await world.sandboxer.deleteSandbox(id);
+  await world.empty();
+});
+
+Deno.test("who leaves unmounts what ends with it, and nothing else", async () => {
+  const world = fixture({ outlives: (sandboxId) => sandboxId === "stays" });
+  await world.running("stays", "a");
+  await world.running("ends", "b");
+  await world.sandboxer.close();
+  assert.deepEqual([...world.mounts.targets], ["/run/a/rootfs"]);
+  const next = await world.next();
+  assert.equal(next.sandboxer.container("a").state, "running");
+  assert.equal(next.sandboxer.container("b").state, "stopped");
+  for (const id of ["stays", "ends"]) await next.sandboxer.deleteSandbox(id);
+  await next.empty();
 });
 
 Deno.test("stopSandbox() of a stopped sandbox succeeds and tells nothing", async () => {
@@ -291,6 +323,30 @@ Deno.test("deleteUnstarted() deletes what was created long ago and never started
   assert.match(world.warnings.join(), /nobody has started/);
   await refused(world.sandboxer.startSandbox("old"), "NotFound");
   world.obeyed();
+});
+
+Deno.test("deleteUnstarted() deletes what was taken over empty and nobody has asked for", async () => {
+  const first = fixture();
+  // Of the start of one nobody has heard: the process was killed before it could answer.
+  for (const id of ["unheard", "waited-for", "used"]) await first.ready(id);
+  await first.running("was-used", "a");
+  await first.sandboxer.killProcess("a", "", 9, true);
+  await first.sandboxer.waitProcess("a", "");
+  await first.sandboxer.deleteProcess("a", "");
+  const world = await first.next();
+  const { sandboxer } = world;
+  const waiting = sandboxer.waitSandbox("waited-for");
+  await world.created("used", "b");
+  await sandboxer.deleteUnstarted(10_000);
+  assert.equal(sandboxer.sandboxes().length, 4);
+  world.clock.advance(10_000);
+  await sandboxer.deleteUnstarted(10_000);
+  const left = () => sandboxer.sandboxes().map(({ spec }) => spec.id).toSorted();
+  assert.deepEqual(left(), ["used", "waited-for", "was-used"]);
+  assert.match(world.warnings.join(), /nobody has asked for/);
+  for (const id of left()) await sandboxer.deleteSandbox(id);
+  await waiting;
+  await world.empty();
 });
 
 Deno.test("deleteUnstarted() leaves a sandbox whose start comes first", async () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "./errors.ts";
-import { fixture, refused } from "./testing/fixture.ts";
+import { fixture } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerSpec, sandboxSpec } from "./testing/specs.ts";
 
 Deno.test("a sandbox that was created is stored and does not run", async () => {

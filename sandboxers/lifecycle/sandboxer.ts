@@ -11,6 +11,7 @@ import {
   createContainer,
   pauseContainer,
   resumeContainer,
+  unmountEnded,
   updateContainer,
 } from "./container_operations.ts";
 import { Core, type SandboxerOptions } from "./core.ts";
@@ -127,10 +128,11 @@ export class Sandboxer {
   }
 
   /**
-   * Deletes the sandboxes that were created and not started since. Callers who give up between the
-   * two calls send no clean-up; ask for it now and then.
+   * Deletes the sandboxes that were created and not started since, and those that were taken over
+   * empty and that nobody has waited for since. Callers who give up between the two calls, or whose
+   * start was broken off before it was answered, send no clean-up; ask for it now and then.
    *
-   * @param olderThanMs How long ago they were created, in milliseconds.
+   * @param olderThanMs How long ago they were created, or taken over, in milliseconds.
    * @throws SandboxError what the store throws; the others are tried at the next call.
    */
   deleteUnstarted(olderThanMs: number): Promise<void> {
@@ -144,8 +146,9 @@ export class Sandboxer {
    *   process goes away, so that the caller asks the next one.
    */
   async waitSandbox(id: string, signal?: AbortSignal): Promise<Exit> {
-    const { exits } = this.#core.sandbox(id);
-    return await this.#open(exits).wait(`wait for sandbox "${id}"`, signal);
+    const sandbox = this.#core.sandbox(id);
+    sandbox.unheardSince = undefined;
+    return await this.#open(sandbox.exits).wait(`wait for sandbox "${id}"`, signal);
   }
 
   /**
@@ -383,7 +386,8 @@ export class Sandboxer {
    * Gets ready to leave: takes on nothing new, answers open waits with `Unavailable` (so that
    * containerd asks the next process), and waits for the state to be written. What runs is left
    * alone, and so are calls under way: what they leave half done the next process takes over or
-   * cleans up. As long as the disk takes for a write: a caller that cannot wait bounds it.
+   * cleans up. Root file systems of what ends with this process go out of sight. As long as the disk
+   * takes for a write: a caller that cannot wait bounds it.
    */
   async close(): Promise<void> {
     const core = this.#core;
@@ -396,7 +400,14 @@ export class Sandboxer {
         for (const process of container.processes()) process.exits.fail(error);
       }
     }
-    await Promise.all([core.written(), core.driver.leave?.()]);
+    const ending = [...core.sandboxes.values()].filter(({ state }) =>
+      state.kind === "ready" && state.handle.outlivesSandboxer !== true
+    );
+    await Promise.all([
+      core.written(),
+      core.driver.leave?.(),
+      ...ending.map((sandbox) => unmountEnded(core, sandbox)),
+    ]);
   }
 
   #observed<T>(operation: Operation, run: () => Promise<T>): Promise<T> {

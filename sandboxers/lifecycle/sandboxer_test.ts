@@ -3,7 +3,8 @@ import { Sandboxer } from "./sandboxer.ts";
 import { MemoryStore } from "./store.ts";
 import { FakeDriver } from "./testing/fake_driver.ts";
 import { FakeMounter } from "./testing/fake_mounter.ts";
-import { fixture, refused } from "./testing/fixture.ts";
+import { fixture } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerSpec, execSpec, sandboxSpec } from "./testing/specs.ts";
 
 Deno.test("a sandboxer without a clock, a log or limits takes the machine's time", async () => {

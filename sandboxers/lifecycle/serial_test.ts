@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Serial } from "./serial.ts";
-import { refused } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 
 Deno.test("operations run one after the other, in order", async () => {
   const serial = new Serial();

@@ -11,6 +11,23 @@ export interface LinkedSignal extends Disposable {
   readonly signal: AbortSignal;
 }
 
+/**
+ * Waits, unless a signal fires first; nothing of it stays at the signal.
+ *
+ * @param ms How long, in milliseconds.
+ * @param signal Ends the waiting.
+ */
+export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const wake = (): void => resolve();
+  const timer = setTimeout(wake, ms);
+  signal.addEventListener("abort", wake, { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal.removeEventListener("abort", wake);
+}
+
 /** Makes a signal that aborts, with the same reason, as soon as one of the sources does. */
 export function linkSignals(...sources: (AbortSignal | undefined)[]): LinkedSignal {
   const controller = new AbortController();

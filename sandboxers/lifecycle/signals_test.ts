@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { linkSignals } from "./signals.ts";
+import { linkSignals, sleep } from "./signals.ts";
+import { countedSignal } from "./testing/counted_signal.ts";
 
 Deno.test("a linked signal aborts with the first source, for its reason", () => {
   const [a, b] = [new AbortController(), new AbortController()];
@@ -28,4 +29,17 @@ Deno.test("a linked signal lets go of its sources when it is disposed of", () =>
 Deno.test("no source, no abort", () => {
   using linked = linkSignals(undefined);
   assert.equal(linked.signal.aborted, false);
+});
+
+Deno.test("a sleeper wakes with its signal, and leaves nothing at it either way", async () => {
+  const { signal, listeners, abort } = countedSignal();
+  await sleep(1, signal);
+  await sleep(1, signal);
+  assert.equal(listeners(), 0);
+  const sleeping = sleep(3_600_000, signal);
+  assert.equal(listeners(), 1);
+  abort();
+  await sleeping;
+  await sleep(3_600_000, signal);
+  assert.equal(listeners(), 0);
 });

@@ -3,7 +3,7 @@ import { type Disk, realDisk } from "./disk.ts";
 import { SandboxError } from "./errors.ts";
 import { parseRecord } from "./record.ts";
 import { FileStore, MemoryStore } from "./store.ts";
-import { refused } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { containerRecord, sandboxRecord } from "./testing/records.ts";
 
 /** A directory of its own for one test. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "./errors.ts";
-import { refused } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { Waiters } from "./waiters.ts";
 
 Deno.test("waiters all get the value, also those who come late", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { SandboxRecord } from "./record.ts";
 import type { Store } from "./store.ts";
-import { refused } from "./testing/fixture.ts";
+import { refused } from "./testing/refused.ts";
 import { sandboxRecord } from "./testing/records.ts";
 import { turns } from "./testing/scheduler.ts";
 import { type Snapshot, Writer } from "./writer.ts";

@@ -5,7 +5,7 @@ import * as net from "node:net";
 import { join } from "node:path";
 import { Events } from "../../proto/gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { ResponseSchema } from "../../proto/gen/ttrpc/request_pb.ts";
-import { rejectsWith } from "../testing/assertions.ts";
+import { refused } from "../../sandboxers/lifecycle/testing/refused.ts";
 import { TtrpcClient } from "./client.ts";
 import { encodeFrame, MESSAGE_TYPE } from "./frames.ts";
 import { TtrpcServer } from "./server.ts";
@@ -46,20 +46,20 @@ function goodAnswer(streamId: number): Uint8Array {
 }
 
 Deno.test("connecting where nobody listens is Unavailable", async () => {
-  await rejectsWith(TtrpcClient.connect("/nonexistent/s.sock"), "Unavailable", /ENOENT/);
+  await refused(TtrpcClient.connect("/nonexistent/s.sock"), "Unavailable", /ENOENT/);
 });
 
 Deno.test("connecting with an aborted signal is Cancelled", async () => {
   const options = { signal: AbortSignal.abort() };
-  await rejectsWith(TtrpcClient.connect("/nonexistent/s.sock", options), "Cancelled");
+  await refused(TtrpcClient.connect("/nonexistent/s.sock", options), "Cancelled");
 });
 
 Deno.test("a server that dies fails the open calls and those that come later", async () => {
   await using server = await fakeServer((socket) => socket.destroy());
   using client = await TtrpcClient.connect(server.path);
-  await rejectsWith(client.call(forward, {}), "Unavailable");
+  await refused(client.call(forward, {}), "Unavailable");
   assert.equal(client.connected, false);
-  await rejectsWith(client.call(forward, {}), "Unavailable");
+  await refused(client.call(forward, {}), "Unavailable");
 });
 
 Deno.test("closing the client fails its open calls", async () => {
@@ -68,13 +68,13 @@ Deno.test("closing the client fails its open calls", async () => {
   const call = client.call(forward, {});
   client.close();
   client.close();
-  await rejectsWith(call, "Unavailable", /the client was closed/);
+  await refused(call, "Unavailable", /the client was closed/);
 });
 
 Deno.test("a call ends at its deadline, and an answer that comes later is ignored", async () => {
   await using server = await fakeServer(() => undefined);
   using client = await TtrpcClient.connect(server.path);
-  await rejectsWith(client.call(forward, {}, { timeoutMs: 5 }), "DeadlineExceeded");
+  await refused(client.call(forward, {}, { timeoutMs: 5 }), "DeadlineExceeded");
   const next = client.call(forward, {});
   server.sockets[0]?.write(goodAnswer(1));
   server.sockets[0]?.write(goodAnswer(3));
@@ -87,8 +87,8 @@ Deno.test("a call ends when its signal fires", async () => {
   const controller = new AbortController();
   const call = client.call(forward, {}, { signal: controller.signal });
   controller.abort();
-  await rejectsWith(call, "Cancelled");
-  await rejectsWith(client.call(forward, {}, { signal: controller.signal }), "Cancelled");
+  await refused(call, "Cancelled");
+  await refused(client.call(forward, {}, { signal: controller.signal }), "Cancelled");
   assert.equal(client.connected, true);
 });
 
@@ -109,10 +109,10 @@ Deno.test("an answer that is no ttrpc fails the connection, one that cannot be d
     socket.write(encodeFrame(header, new Uint8Array([0xff, 0xff])));
   });
   using client = await TtrpcClient.connect(server.path);
-  await rejectsWith(client.call(forward, {}), "Internal", /cannot decode ttrpc answer/);
+  await refused(client.call(forward, {}), "Internal", /cannot decode ttrpc answer/);
   const call = client.call(forward, {});
   server.sockets[0]?.write("HTTP/1.1 400 Bad Request\r\n\r\n");
-  await rejectsWith(call, "Unavailable", /first byte/);
+  await refused(call, "Unavailable", /first byte/);
 });
 
 Deno.test("an answer that is too large fails its call only", async () => {
@@ -123,7 +123,7 @@ Deno.test("an answer that is too large fails its call only", async () => {
   });
   using client = await TtrpcClient.connect(server.path);
   const [first, second] = [client.call(forward, {}), client.call(forward, {})];
-  await rejectsWith(first, "ResourceExhausted");
+  await refused(first, "ResourceExhausted");
   await second;
 });
 
@@ -135,7 +135,7 @@ Deno.test("a request that is too large is refused before anything is sent", asyn
   await server.listen(join(dir, "s.sock"));
   using client = await TtrpcClient.connect(join(dir, "s.sock"));
   const event = { value: new Uint8Array(5 << 20) };
-  await rejectsWith(client.call(forward, { envelope: { event } }), "ResourceExhausted");
+  await refused(client.call(forward, { envelope: { event } }), "ResourceExhausted");
   await client.call(forward, {});
   await server.close();
   await Deno.remove(dir, { recursive: true });
@@ -145,7 +145,7 @@ Deno.test("more calls than may wait are refused", async () => {
   await using server = await fakeServer(() => undefined);
   const client = await TtrpcClient.connect(server.path);
   const calls = Array.from({ length: 4_096 }, () => client.call(forward, {}));
-  await rejectsWith(client.call(forward, {}), "ResourceExhausted");
+  await refused(client.call(forward, {}), "ResourceExhausted");
   client.close();
   const outcomes = await Promise.allSettled(calls);
   assert.ok(outcomes.every((outcome) => outcome.status === "rejected"));

@@ -7,6 +7,7 @@
  */
 
 import type { Socket } from "node:net";
+import { concat } from "../../sandboxers/bytes.ts";
 
 /** What may be queued, and how long. */
 export interface OutboxLimits {
@@ -106,14 +107,4 @@ export class Outbox {
   #movedBytes(): number {
     return this.#givenBytes - this.#socket.writableLength;
   }
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

@@ -7,7 +7,6 @@
  * @module
  */
 
-import { chmod } from "node:fs/promises";
 import * as net from "node:net";
 import type { LifecycleLog } from "../../sandboxers/lifecycle/core.ts";
 import { RESTARTING, SandboxError } from "../../sandboxers/lifecycle/errors.ts";
@@ -18,7 +17,7 @@ import {
   type ServiceHandlers,
   ServiceTable,
 } from "./services.ts";
-import { claimSocketPath } from "./unix_socket.ts";
+import { claimSocketPath, makePrivate } from "./unix_socket.ts";
 
 /** What a server and each of its connections may use. */
 export interface ServerLimits extends ConnectionLimits {
@@ -122,7 +121,7 @@ export class TtrpcServer implements AsyncDisposable {
       listener.on("error", (error: Error) => {
         this.#log.warn("ttrpc server cannot accept connections", { error });
       });
-      await chmod(path, 0o600);
+      await makePrivate(path);
     } catch (error) {
       this.#listener = undefined;
       listener.close();

@@ -3,7 +3,8 @@ import * as net from "node:net";
 import { join } from "node:path";
 import { Events } from "../../proto/gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
-import { rejectsWith, until } from "../testing/assertions.ts";
+import { refused } from "../../sandboxers/lifecycle/testing/refused.ts";
+import { until } from "../testing/until.ts";
 import {
   bigAnswer,
   empty,
@@ -23,12 +24,12 @@ Deno.test("closing answers open calls with Unavailable and aborts them", async (
   const call = client.call(forward, {});
   await called;
   const closes = [world.server.close(), world.server.close(), world.server.close()];
-  await rejectsWith(call, "Unavailable", /the server is stopping/);
+  await refused(call, "Unavailable", /the server is stopping/);
   await Promise.all(closes);
   const reason = await aborted;
   assert.ok(reason instanceof SandboxError && reason.code === "Unavailable");
   await assert.rejects(Deno.lstat(world.path), Deno.errors.NotFound);
-  await rejectsWith(TtrpcClient.connect(world.path), "Unavailable");
+  await refused(TtrpcClient.connect(world.path), "Unavailable");
 });
 
 Deno.test("a call that closes the server is answered", async () => {
@@ -55,7 +56,7 @@ Deno.test("closing with grace lets calls end and refuses new ones", async () => 
   const call = client.call(forward, {});
   await called.promise;
   const closing = world.server.close(60_000);
-  await rejectsWith(client.call(forward, {}), "Unavailable", /the server is restarting/);
+  await refused(client.call(forward, {}), "Unavailable", /the server is restarting/);
   gate.resolve();
   await call;
   await closing;
@@ -106,7 +107,7 @@ async function leaveStaleSocket(path: string): Promise<void> {
 Deno.test("a socket that somebody answers is left alone", async () => {
   await using world = await startServer(empty);
   await using other = new TtrpcServer();
-  await rejectsWith(other.listen(world.path), "AlreadyExists", /another process serves it/);
+  await refused(other.listen(world.path), "AlreadyExists", /another process serves it/);
   using client = await TtrpcClient.connect(world.path);
   await client.call(forward, {});
 });
@@ -114,14 +115,14 @@ Deno.test("a socket that somebody answers is left alone", async () => {
 Deno.test("a file that is no socket is left alone", async () => {
   const path = await Deno.makeTempFile();
   await using server = new TtrpcServer();
-  await rejectsWith(server.listen(path), "FailedPrecondition", /no socket/);
+  await refused(server.listen(path), "FailedPrecondition", /no socket/);
   await Deno.remove(path);
 });
 
 Deno.test("paths that no socket can have are refused", async () => {
   for (const path of ["relative.sock", "/x\0y", `/tmp/${"n".repeat(120)}`]) {
     await using server = new TtrpcServer();
-    await rejectsWith(server.listen(path), "InvalidArgument", /absolute path of at most 107 bytes/);
+    await refused(server.listen(path), "InvalidArgument", /absolute path of at most 107 bytes/);
   }
 });
 
@@ -135,7 +136,7 @@ Deno.test("the next server can listen while the one before lets its calls end", 
   await using next = new TtrpcServer().add(Events, { forward: empty });
   await next.listen(world.path);
   client.close();
-  await rejectsWith(call, "Unavailable");
+  await refused(call, "Unavailable");
   await closing;
   using again = await TtrpcClient.connect(world.path);
   await again.call(forward, {});
@@ -143,6 +144,6 @@ Deno.test("the next server can listen while the one before lets its calls end", 
 
 Deno.test("a server listens once, and a service is added once", async () => {
   await using world = await startServer(empty);
-  await rejectsWith(world.server.listen(`${world.path}2`), "FailedPrecondition");
+  await refused(world.server.listen(`${world.path}2`), "FailedPrecondition");
   assert.throws(() => world.server.add(Events, { forward: empty }), { code: "AlreadyExists" });
 });

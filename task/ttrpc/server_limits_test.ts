@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Events } from "../../proto/gen/containerd/services/events/ttrpc/v1/events_pb.ts";
-import { rejectsWith, until } from "../testing/assertions.ts";
+import { refused } from "../../sandboxers/lifecycle/testing/refused.ts";
+import { until } from "../testing/until.ts";
 import { bigAnswer, empty, forward, REQUEST, startServer } from "../testing/forward_server.ts";
 import { RawPeer } from "../testing/raw_peer.ts";
 import { TtrpcClient } from "./client.ts";
@@ -57,7 +58,7 @@ Deno.test("one call too many on a connection is ResourceExhausted until another 
   using client = await TtrpcClient.connect(world.path);
   const first = client.call(forward, {});
   const second = client.call(forward, {});
-  await rejectsWith(client.call(forward, {}), "ResourceExhausted");
+  await refused(client.call(forward, {}), "ResourceExhausted");
   gates[0]?.resolve();
   await first;
   const third = client.call(forward, {});
@@ -75,8 +76,8 @@ Deno.test("a handler that outlives its deadline still counts as a call in progre
     return empty();
   }, { calls: 1 });
   using client = await TtrpcClient.connect(world.path);
-  await rejectsWith(client.call(forward, {}, { timeoutMs: 5 }), "DeadlineExceeded");
-  await rejectsWith(client.call(forward, {}), "ResourceExhausted");
+  await refused(client.call(forward, {}, { timeoutMs: 5 }), "DeadlineExceeded");
+  await refused(client.call(forward, {}), "ResourceExhausted");
   gate.resolve();
   await new Promise((resolve) => setTimeout(resolve, 1));
   await client.call(forward, {});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Events } from "../../proto/gen/containerd/services/events/ttrpc/v1/events_pb.ts";
 import { SandboxError, STATUS_NUMBER } from "../../sandboxers/lifecycle/errors.ts";
-import { rejectsWith } from "../testing/assertions.ts";
+import { refused } from "../../sandboxers/lifecycle/testing/refused.ts";
 import {
   bigAnswer,
   code,
@@ -185,7 +185,7 @@ Deno.test("a request that is too large is refused and the connection goes on", a
 Deno.test("an answer that is too large becomes an error", async () => {
   await using world = await startServer(() => bigAnswer(MAX_DATA_BYTES));
   using client = await TtrpcClient.connect(world.path);
-  await rejectsWith(client.call(forward, {}), "ResourceExhausted", /does not fit/);
+  await refused(client.call(forward, {}), "ResourceExhausted", /does not fit/);
 });
 
 Deno.test("an error's message is cut to a size that can be sent", async () => {
@@ -193,7 +193,7 @@ Deno.test("an error's message is cut to a size that can be sent", async () => {
     throw new SandboxError("NotFound", "x".repeat(MAX_DATA_BYTES + 1));
   });
   using client = await TtrpcClient.connect(world.path);
-  await rejectsWith(client.call(forward, {}), "NotFound", /^x{1000,}\.\.\.$/);
+  await refused(client.call(forward, {}), "NotFound", /^x{1000,}\.\.\.$/);
 });
 
 Deno.test("a SandboxError keeps its code on the wire, in both directions", async () => {
@@ -205,7 +205,7 @@ Deno.test("a SandboxError keeps its code on the wire, in both directions", async
   using client = await TtrpcClient.connect(world.path);
   for (const name of codes) {
     const call = client.call(forward, { envelope: { topic: name } });
-    await rejectsWith(call, name, new RegExp(`it was ${name}`));
+    await refused(call, name, new RegExp(`it was ${name}`));
   }
   assert.deepEqual(world.warnings, []);
 });
@@ -217,11 +217,11 @@ Deno.test("a foreign error is Internal and logged, also a missing file, thrown o
     return Promise.reject(error);
   });
   using client = await TtrpcClient.connect(world.path);
-  await rejectsWith(
+  await refused(
     client.call(forward, { envelope: { topic: "throw" } }),
     "Internal",
     /some file/,
   );
-  await rejectsWith(client.call(forward, {}), "Internal", /some file/);
+  await refused(client.call(forward, {}), "Internal", /some file/);
   assert.equal(world.warnings.length, 2);
 });

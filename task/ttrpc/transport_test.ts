@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type Empty, EmptySchema } from "@bufbuild/protobuf/wkt";
 import assert from "node:assert/strict";
 import { Events } from "../../proto/gen/containerd/services/events/ttrpc/v1/events_pb.ts";
-import { rejectsWith } from "../testing/assertions.ts";
+import { refused } from "../../sandboxers/lifecycle/testing/refused.ts";
 import { TtrpcClient } from "./client.ts";
 import { TtrpcServer } from "./server.ts";
 
@@ -50,7 +50,7 @@ Deno.test("a client tells when its connection has ended, and why", async () => {
   await client.call(forward, {});
   await server.close();
   assert.match((await client.closed).message, /the server closed the connection/);
-  await rejectsWith(client.call(forward, {}), "Unavailable");
+  await refused(client.call(forward, {}), "Unavailable");
   client.close();
 });
 

@@ -13,6 +13,8 @@ import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 const MAX_PATH_BYTES = 107;
 /** How long a server behind an existing socket may take to accept, in milliseconds. */
 const PROBE_MS = 1_000;
+/** The mode of a socket that only its owner can connect to. */
+const PRIVATE_MODE = 0o600;
 
 /**
  * Makes a path free to listen at: makes its directory (mode 0700) where it is missing, and removes
@@ -70,6 +72,25 @@ function isAnswered(path: string): Promise<boolean> {
     clearTimeout(timer);
     socket.destroy();
   });
+}
+
+/**
+ * Makes a socket its owner's only. Nobody else can connect before that either, where others may not
+ * write to what this process makes (umask(2)).
+ *
+ * @param path Absolute path of the socket.
+ * @throws SandboxError `PermissionDenied` where it is not so afterwards, as on file systems that have
+ *   no modes.
+ */
+export async function makePrivate(path: string): Promise<void> {
+  await Deno.chmod(path, PRIVATE_MODE);
+  const mode = ((await Deno.lstat(path)).mode ?? 0) & 0o777;
+  if (mode === PRIVATE_MODE) return;
+  throw new SandboxError(
+    "PermissionDenied",
+    `cannot keep the socket "${path}" from others: its mode is ${mode.toString(8)} after it was ` +
+      `set to ${PRIVATE_MODE.toString(8)}; use a directory of another file system`,
+  );
 }
 
 /** The errno name of an error of node's, such as `ENOENT`. */

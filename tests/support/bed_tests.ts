@@ -7,6 +7,7 @@
 
 import { Bed, type BedOptions } from "./bed.ts";
 import type { Cri } from "./cri.ts";
+import { whole } from "./whole_errors.ts";
 
 /** What a test gets. */
 export interface BedContext {
@@ -63,6 +64,6 @@ export async function withLogs<T>(bed: Bed, action: () => Promise<T>): Promise<T
   } catch (error) {
     const text = new TextEncoder().encode(`${await bed.logTails()}\n`);
     Deno.stderr.writeSync(text);
-    throw error;
+    throw whole(error);
   }
 }

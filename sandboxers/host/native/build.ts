@@ -32,6 +32,7 @@ const FLAGS = [
 const SOURCE_DIR = fileURLToPath(new URL(".", import.meta.url));
 
 const SOURCES = [
+  "answers.c",
   "bounded.c",
   "cgroups.c",
   "facts.c",

@@ -8,8 +8,14 @@
  * Commands come on standard input, a line each: `+w PATH` and `+r PATH` open a FIFO to be written or
  * read, `-w PATH` and `-r PATH` close it. Nothing is ever written or read. After the end of its input
  * it goes on until no client has any of them open, at most a quarter of an hour.
+ *
+ * In the same way it keeps questions whose answers come once only, such as how a process of a sandbox
+ * has ended: `+a FILE TAB SOCKET TAB REQUEST` asks at a unix socket, `-a FILE` forgets that. What was
+ * answered is written to the file with `=a FILE`, and after the end of its input: until then the
+ * sandboxer has asked too.
  */
 #define _GNU_SOURCE
+#include "answers.h"
 #include "launcher.h"
 
 #include <errno.h>
@@ -32,7 +38,7 @@
 struct held {
   char *path;
   int fd;
-  char end; /* 'r' or 'w' */
+  char end; /* 'r' or 'w'; 'a' for a question, whose path is where its answer goes */
 };
 
 static struct held fifos[FIFOS_MAX];
@@ -64,17 +70,45 @@ static void hold(char end, const char *path) {
   fifos[count++] = (struct held){.path = copy, .fd = fd, .end = end};
 }
 
-static void obey(const char *line) {
+/* Cuts a text at its first tab. What is behind that, or NULL. */
+static char *cut(char *text) {
+  char *tab = strchr(text, '\t');
+  if (tab == NULL) return NULL;
+  *tab = '\0';
+  return tab + 1;
+}
+
+/* A question that cannot be asked is not kept: its answer is then lost with the sandboxer. */
+static void ask(char *path) {
+  char *socket_path = cut(path);
+  const char *request = socket_path == NULL ? NULL : cut(socket_path);
+  if (request == NULL || count == FIFOS_MAX || !host_is_plain_path(path)) return;
+  char *copy = strdup(path);
+  const int fd = copy == NULL ? -1 : host_ask(socket_path, request);
+  if (fd < 0) {
+    free(copy);
+    return;
+  }
+  fifos[count++] = (struct held){.path = copy, .fd = fd, .end = 'a'};
+}
+
+static void obey(char *line) {
   const char sign = line[0];
   const char end = sign == '\0' ? '\0' : line[1];
-  if ((end != 'r' && end != 'w') || line[2] != ' ' || !host_is_plain_path(line + 3)) return;
+  if (end == '\0' || strchr("rwa", end) == NULL || line[2] != ' ') return;
+  if (sign == '+' && end == 'a') {
+    ask(line + 3);
+    return;
+  }
+  if (!host_is_plain_path(line + 3)) return;
   if (sign == '+') {
     hold(end, line + 3);
     return;
   }
-  for (size_t i = 0; sign == '-' && i < count; i++) {
+  for (size_t i = 0; i < count; i++) {
     if (fifos[i].end != end || strcmp(fifos[i].path, line + 3) != 0) continue;
-    let_go(i);
+    if (sign == '=' && end == 'a') host_keep_answer(fifos[i].fd, fifos[i].path);
+    if (sign == '-') let_go(i);
     return;
   }
 }
@@ -105,16 +139,21 @@ static time_t seconds(void) {
   return now.tv_sec;
 }
 
-/* Until no client is left. */
+/* Until no client is left, and all is answered. */
 static void stay_alone(void) {
   static struct pollfd polled[FIFOS_MAX];
   const time_t until = seconds() + ALONE_SECONDS;
   while (count > 0 && seconds() < until) {
     for (size_t i = 0; i < count; i++) polled[i] = (struct pollfd){.fd = fifos[i].fd};
-    /* An error is reported where no reader is left, a hang-up where no writer is. */
+    /*
+     * An error is reported where no reader is left, a hang-up where no writer is, and where who was
+     * asked has answered and closed the connection.
+     */
     if (poll(polled, count, 60 * 1000) < 0 && errno != EINTR) return;
     for (size_t i = count; i-- > 0;) {
-      if ((polled[i].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) let_go(i);
+      if ((polled[i].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0) continue;
+      if (fifos[i].end == 'a') host_keep_answer(fifos[i].fd, fifos[i].path);
+      let_go(i);
     }
   }
 }

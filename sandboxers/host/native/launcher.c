@@ -127,7 +127,7 @@ bool host_parse_number(const char *text, uint64_t most, uint64_t *number) {
   for (const char *at = text; *at != '\0'; at++) {
     if (*at < '0' || *at > '9') return false;
     const uint64_t digit = (uint64_t)(*at - '0');
-    if (*number > (most - digit) / 10) return false;
+    if (digit > most || *number > (most - digit) / 10) return false;
     *number = *number * 10 + digit;
   }
   return true;
@@ -209,6 +209,8 @@ bool host_say_started(void) {
 
 int main(int argc, char **argv) {
   const char *name = argc > 1 ? argv[1] : "";
+  /* Nobody else may write to what it and its programs make: a socket that can be written to is open. */
+  (void)umask(umask(0777) | S_IWGRP | S_IWOTH);
   for (size_t i = 0; i < sizeof VERBS / sizeof VERBS[0]; i++) {
     if (strcmp(name, VERBS[i].name) == 0) return VERBS[i].run(argc - 1, argv + 1);
   }

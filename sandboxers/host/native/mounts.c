@@ -6,7 +6,7 @@
  *     umount TARGET...
  *     share TARGET                                          a directory, as a mount of its own
  *
- * TYPE is `bind`, `overlay`, or `overlay-by-option` for more options than mount(2) takes.
+ * TYPE is `bind`, `tmpfs`, `overlay`, or `overlay-by-option` for more options than mount(2) takes.
  */
 #define _GNU_SOURCE
 #include "launcher.h"
@@ -69,14 +69,13 @@ static int cannot_mount(const struct wanted *wanted, const char *target) {
 /* Takes the topmost mount of a place away, with what is below it; what is in use goes out of sight. */
 static int umount_one(const char *target) { return umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW); }
 
-static int set_option(int context, char *option, const char *target) {
+static int set_option(int context, char *option) {
   char *value = strchr(option, '=');
   if (value == NULL) return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, option, NULL, 0);
   *value++ = '\0';
   if (strlen(value) <= VALUE_BYTES_MAX) {
     return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, option, value, 0);
   }
-  (void)target;
   errno = ENAMETOOLONG;
   return -1;
 }
@@ -88,7 +87,7 @@ static int mount_by_option(const struct wanted *wanted, const char *target) {
   int tree = -1;
   bool done = true;
   for (uint64_t i = 0; done && i < wanted->count; i++) {
-    done = set_option(context, wanted->options[i], target) == 0;
+    done = set_option(context, wanted->options[i]) == 0;
   }
   unsigned attributes = 0;
   for (size_t i = 0; i < sizeof ATTRIBUTES / sizeof ATTRIBUTES[0]; i++) {
@@ -123,11 +122,13 @@ static int mount_one(const struct wanted *wanted, const char *target) {
 
 /* Reads one group of arguments; returns how many there were, or 0. */
 static int parse(int argc, char **argv, struct wanted *wanted) {
-  static const char *const TYPES[] = {"bind", "overlay", "overlay-by-option"};
+  static const char *const TYPES[] = {"bind", "tmpfs", "overlay", "overlay-by-option"};
   if (argc < 4) return 0;
   uint64_t flags = 0;
   bool is_known = false;
-  for (size_t i = 0; i < 3; i++) is_known = is_known || strcmp(argv[0], TYPES[i]) == 0;
+  for (size_t i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++) {
+    is_known = is_known || strcmp(argv[0], TYPES[i]) == 0;
+  }
   if (!is_known || !host_parse_number(argv[2], UINT32_MAX, &flags) ||
       !host_parse_number(argv[3], OPTIONS_MAX, &wanted->count) ||
       wanted->count > (uint64_t)(argc - 4)) {

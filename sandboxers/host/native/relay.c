@@ -378,8 +378,23 @@ static bool on_server_frames(struct pair *pair) {
   }
 }
 
+/* Of a frame that has not gone out whole, nothing was begun. */
+static void take_back(struct pair *pair) {
+  const size_t unsent = length_of(&pair->to_server);
+  size_t behind = 0; /* bytes of a request and those after it: they were queued in this order */
+  for (struct pending *request = pair->pending; request != NULL; request = request->next) {
+    if (request->is_sent) behind += request->length;
+  }
+  for (struct pending *request = pair->pending; request != NULL; request = request->next) {
+    if (!request->is_sent) continue;
+    behind -= request->length;
+    if (behind < unsent) request->is_sent = false;
+  }
+}
+
 /* The sandboxer has gone: what it may have done is given up, the rest waits for the next. */
 static bool lose_server(struct pair *pair) {
+  take_back(pair);
   if (pair->server >= 0) (void)close(pair->server);
   pair->server = -1;
   empty(&pair->to_server);
@@ -479,6 +494,16 @@ static bool deliver(int fd, struct buffer *buffer) {
   return sent >= 0 || errno == EAGAIN || errno == EINTR;
 }
 
+/* Takes the answers that a sandboxer which takes nothing more has left. False for what is none. */
+static bool hear_last(struct pair *pair) {
+  for (;;) {
+    const size_t known = length_of(&pair->from_server);
+    if (!receive(pair->server, &pair->from_server)) return true;
+    if (length_of(&pair->from_server) == known) return true;
+    if (!on_server_frames(pair)) return false;
+  }
+}
+
 /* Events that were taken already may still mean it, so it is freed later. */
 static void end_pair(struct relay *relay, struct pair *pair) {
   (void)close(pair->client);
@@ -554,7 +579,7 @@ static bool exchange(struct relay *relay, struct pair *pair, uint32_t client, ui
   if (pair->server < 0 && !find_server(relay, pair)) return false;
   if (!give_up_late(pair, now_ms())) return false;
   if (pair->server >= 0 && length_of(&pair->to_server) > 0 &&
-      !deliver(pair->server, &pair->to_server) && !lose_server(pair)) {
+      !deliver(pair->server, &pair->to_server) && !(hear_last(pair) && lose_server(pair))) {
     return false;
   }
   return length_of(&pair->to_client) == 0 || deliver(pair->client, &pair->to_client);

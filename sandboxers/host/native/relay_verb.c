@@ -38,7 +38,8 @@ static void remove_socket(void) {
 
 /* Whether somebody accepts connections there; what nobody serves is removed. An exit status. */
 static int claim(void) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  /* Where somebody listens who takes no more connections, this is not the place to wait. */
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return host_fail_errno("cannot make a socket");
   const int failed = connect(fd, (const struct sockaddr *)&listen_address, sizeof listen_address);
   const int error = errno;

@@ -52,7 +52,8 @@ struct client {
 
 struct place {
   struct sockaddr_un address;  /* the sandboxer's */
-  struct sockaddr_un own;      /* its own name for its socket */
+  struct sockaddr_un own;      /* its own name for its socket while it has the place */
+  struct sockaddr_un waiting;  /* and until then: that of another one may still have it */
   struct sockaddr_un passing;  /* a name on the way to the sandboxer's */
   struct stat socket;          /* its socket */
   struct stat before;          /* the sandboxer's socket, as it was when this began */
@@ -174,7 +175,8 @@ static bool take_place(const struct place *place) {
   /* Somebody else may have come already. */
   if (lstat(place->address.sun_path, &now) == 0 && !is_same(&now, &place->before)) return false;
   (void)unlink(place->passing.sun_path);
-  return link(place->own.sun_path, place->passing.sun_path) == 0 &&
+  return link(place->waiting.sun_path, place->passing.sun_path) == 0 &&
+         rename(place->waiting.sun_path, place->own.sun_path) == 0 &&
          rename(place->passing.sun_path, place->address.sun_path) == 0;
 }
 
@@ -205,13 +207,20 @@ static bool say(const char *line) {
   return write(STDOUT_FILENO, line, strlen(line)) == (ssize_t)strlen(line);
 }
 
-/* True when the sandboxer has gone; false when it does not need this any more, or never listened. */
-static bool wait_for_end(struct place *place) {
+/*
+ * True when the sandboxer has gone, or has left its place and ends within the time it said; false when
+ * it does not need this any more, or never listened.
+ */
+static bool wait_for_end(struct place *place, int64_t *leave_ms) {
   for (;;) {
     char word;
     const ssize_t got = read(STDIN_FILENO, &word, 1);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return got == 0 && place->had_before;
+    if (word >= '0' && word <= '9' && *leave_ms <= HOLD_MS_MAX) {
+      *leave_ms = *leave_ms * 10 + (word - '0');
+      continue;
+    }
     if (word != LISTENING) return false;
     place->had_before = lstat(place->address.sun_path, &place->before) == 0;
     if (!say("noted\n")) return false;
@@ -226,17 +235,19 @@ static bool set_path(struct sockaddr_un *address, const char *path, const char *
 
 static const char *open_place(struct place *place, const char *path) {
   if (path[0] != '/' || !set_path(&place->address, path, "") ||
-      !set_path(&place->own, path, ".stand-in") || !set_path(&place->passing, path, ".passing")) {
+      !set_path(&place->own, path, ".stand-in") || !set_path(&place->waiting, path, ".waiting") ||
+      !set_path(&place->passing, path, ".passing")) {
     errno = ENAMETOOLONG;
     return "cannot use the path of the socket";
   }
   /* One of an earlier stand-in, which knows its socket by more than its name. */
-  (void)unlink(place->own.sun_path);
+  (void)unlink(place->waiting.sun_path);
   (void)umask(0177);
   place->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  const struct sockaddr *own = (const struct sockaddr *)&place->own;
-  if (place->listener < 0 || bind(place->listener, own, sizeof place->own) != 0 ||
-      listen(place->listener, BACKLOG) != 0 || lstat(place->own.sun_path, &place->socket) != 0) {
+  const struct sockaddr *waiting = (const struct sockaddr *)&place->waiting;
+  if (place->listener < 0 || bind(place->listener, waiting, sizeof place->waiting) != 0 ||
+      listen(place->listener, BACKLOG) != 0 ||
+      lstat(place->waiting.sun_path, &place->socket) != 0) {
     return "cannot make a socket beside the sandboxer's";
   }
   return NULL;
@@ -262,9 +273,12 @@ const char *stand_in_run(int argc, char **argv) {
   (void)setpriority(PRIO_PROCESS, 0, NICE);
   if (!give_up_rights()) return "cannot give up rights";
   if (!say("ready\n")) return "cannot tell that it is ready";
-  const bool has_gone = wait_for_end(&place);
+  int64_t leave_ms = 0;
+  const bool has_gone = wait_for_end(&place, &leave_ms);
   (void)close_standard_streams();
-  if (has_gone && take_place(&place)) stand_in(&place, hold_ms);
+  if (has_gone && take_place(&place)) stand_in(&place, hold_ms + leave_ms);
   remove_name(place.own.sun_path, &place.socket);
+  remove_name(place.waiting.sun_path, &place.socket);
+  remove_name(place.passing.sun_path, &place.socket);
   return NULL;
 }

@@ -11,8 +11,10 @@
 /*
  * The verb `stand-in PATH HOLD_MS` of a launcher. It says "ready" on standard output. On standard
  * input it is told that the sandboxer listens at PATH ("l", which it answers with "noted"), or that it
- * is not needed any more (any other byte). When that input ends the sandboxer is gone, and it takes the place at PATH for HOLD_MS
- * at most. As long as it has the place, the file PATH.stand-in is the same socket.
+ * is not needed any more (any other byte but a digit). When that input ends the sandboxer is gone, and
+ * it takes the place at PATH for HOLD_MS at most; and for as many milliseconds more as digits have
+ * said, which is how long a sandboxer that leaves may still take to end. As long as it has the place,
+ * the file PATH.stand-in is the same socket; before that it is called PATH.waiting.
  *
  * Returns NULL when it is done, or what went wrong, with errno.
  */

@@ -29,6 +29,8 @@
 #define INPUT_BYTES (1u << 18)
 #define DEPTH_MAX 256
 #define UNNAMED_MAX 1000000
+/* What may be kept of directories' times: a layer can have millions of them with long paths. */
+#define TIMES_BYTES_MAX (64u << 20)
 #define LINKS_MAX 40 /* as Linux has it */
 #define MODE_MASK 07777u
 
@@ -69,7 +71,7 @@ static size_t input_at, input_end;
 static struct made *set;
 static size_t set_size, set_count;
 static struct timed *times;
-static size_t times_size, times_count;
+static size_t times_size, times_count, times_bytes;
 
 /* Directories that no record has named: who counts records does not count them. */
 static size_t unnamed_count;
@@ -332,19 +334,27 @@ static int remove_name(int directory, const char *name, bool is_kept_if_made, in
   return is_kept ? 0 : unlinkat(directory, name, 0);
 }
 
+/* Whether a directory could not be opened because it is not there: then nothing is left to remove. */
+static bool is_missing(int error) {
+  return error == ENOENT || error == ENOTDIR || error == ELOOP;
+}
+
 /* Removes for a whiteout what lower layers have made. 0, or an exit status. */
 static int white_out(uint32_t kind) {
-  const char *name = "";
-  /* Of what is not there, nothing is left to remove. */
-  const int parent = *path == '\0' ? -2 : open_parent(path, &name, false);
   int result = 0;
   if (kind == 'O') {
     const int above = open_inside(path);
     const int fd = above < 0 ? -1 : openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = errno;
     if (above >= 0) (void)close(above);
+    errno = error;
     if (fd >= 0) result = clear_directory(fd, true, 0);
-  } else if (parent >= 0) {
-    result = remove_name(parent, name, true, 0);
+    else if (!is_missing(errno)) result = -1;
+  } else if (*path != '\0') {
+    const char *name = "";
+    const int parent = open_parent(path, &name, false);
+    if (parent >= 0) result = remove_name(parent, name, true, 0);
+    else if (!is_missing(errno)) result = -1;
   }
   const int status = result == 0 ? 0 : host_fail_errno("cannot remove \"%.500s\"", path);
   forget_parent();
@@ -450,6 +460,9 @@ static int make_device(const struct record *record, int parent, const char *name
 }
 
 static bool note_time(const struct record *record) {
+  /* Beyond that, directories keep the time at which they were made. */
+  const size_t bytes = sizeof(struct timed) + record->path_bytes + 1;
+  if (bytes > TIMES_BYTES_MAX - times_bytes) return true;
   if (times_count == times_size) {
     const size_t size = times_size == 0 ? 256 : times_size * 2;
     struct timed *larger = realloc(times, size * sizeof *larger);
@@ -459,6 +472,7 @@ static bool note_time(const struct record *record) {
   }
   char *copy = strdup(path);
   if (copy == NULL) return false;
+  times_bytes += bytes;
   times[times_count++] = (struct timed){
       .path = copy, .mtime = {.tv_sec = record->mtime_s, .tv_nsec = record->mtime_ns}};
   return true;
@@ -517,7 +531,7 @@ static void end_layer(void) {
     }
     free(times[i].path);
   }
-  times_count = 0;
+  times_count = times_bytes = 0;
   free(set);
   set = NULL;
   set_size = set_count = 0;
@@ -570,15 +584,17 @@ int host_overlay_uses(int argc, char **argv) {
   size_t size = 0;
   bool is_used = false;
   const size_t length = strlen(argv[1]);
-  while (!is_used && getline(&line, &size, mounts) > 0) {
+  while (!is_used && (errno = 0, getline(&line, &size, mounts)) > 0) {
     if (strstr(line, " - overlay ") == NULL) continue;
     for (const char *at = line; !is_used && (at = strstr(at, argv[1])) != NULL; at += length) {
       const char after = at[length];
       is_used = after == ',' || after == ':' || after == ' ' || after == '\n' || after == '/';
     }
   }
+  const bool is_whole = is_used || feof(mounts) != 0;
   free(line);
   (void)fclose(mounts);
+  if (!is_whole) return host_fail_errno("cannot read the mounts");
   (void)printf("%s\n", is_used ? "yes" : "no");
   return fflush(stdout) == 0 ? 0 : host_fail_errno("cannot write the answer");
 }

@@ -5,7 +5,8 @@
  */
 
 import assert from "node:assert/strict";
-import { SandboxError } from "../../lifecycle/errors.ts";
+import type { ErrorCode } from "../../lifecycle/errors.ts";
+import { refused } from "../../lifecycle/testing/refused.ts";
 import { Launcher, type ProcessIdentity } from "../launcher.ts";
 
 /** The launcher that set-up built. */
@@ -62,13 +63,8 @@ export async function until(what: string, isSo: () => Promise<boolean> | boolean
 /** Checks a rejection's code and message. */
 export async function assertFails(
   promise: Promise<unknown>,
-  code: string,
+  code: ErrorCode,
   message: RegExp,
 ): Promise<void> {
-  await assert.rejects(promise, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, `${error}`);
-    assert.match(error.message, message);
-    assert.equal(error.code, code, error.message);
-    return true;
-  });
+  await refused(promise, code, message);
 }

@@ -7,7 +7,6 @@
 import assert from "node:assert/strict";
 import type { LifecycleLog, Limits } from "../core.ts";
 import type { Capabilities } from "../driver.ts";
-import { type ErrorCode, SandboxError } from "../errors.ts";
 import type { LifecycleEvent } from "../events.ts";
 import { Sandboxer } from "../sandboxer.ts";
 import { FileStore } from "../store.ts";
@@ -169,21 +168,4 @@ export class Fixture {
 /** A sandboxer on fakes. */
 export function fixture(options: FixtureOptions = {}): Fixture {
   return new Fixture(options);
-}
-
-/** Asserts that a call is refused with a code, and with a message that matches. */
-export async function refused(
-  call: Promise<unknown>,
-  code: ErrorCode,
-  message: RegExp = /./,
-): Promise<SandboxError> {
-  try {
-    await call;
-  } catch (error) {
-    assert.ok(error instanceof SandboxError, `not a SandboxError: ${error}`);
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return error;
-  }
-  assert.fail(`not refused, expected ${code}`);
 }
