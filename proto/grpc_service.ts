@@ -250,13 +250,13 @@ async function send(
   signal: AbortSignal,
 ): Promise<void> {
   const iterator = iteratorOf(responses);
-  using aborted = abortion(signal);
+  using patience = new Patience(signal);
   try {
     for (;;) {
-      const { done, value } = await Promise.race([iterator.next(), aborted.promise]);
+      const { done, value } = await patience.waitFor(iterator.next());
       if (done === true) return;
       const message = isMessage(value, schema) ? value : create(schema, asInit(value));
-      await Promise.race([written(call, message), aborted.promise]);
+      await patience.waitFor(written(call, message));
     }
   } finally {
     // Not waited for: what the handler still does must not hold up the status.
@@ -288,14 +288,31 @@ async function* received(
   if (signal.aborted) throw abortError(signal, "cannot read the call");
 }
 
-/** Rejects when the signal fires; disposing of it stops listening. */
-function abortion(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(abortError(signal, "cannot go on"));
-  promise.catch(() => undefined);
-  if (signal.aborted) abort();
-  else signal.addEventListener("abort", abort, { once: true });
-  return { promise, [Symbol.dispose]: () => signal.removeEventListener("abort", abort) };
+/**
+ * Waits for one thing after the other, each until the signal fires. `Promise.race` with a promise that
+ * lives as long as a stream would keep all that was ever waited for.
+ */
+class Patience implements Disposable {
+  readonly #signal: AbortSignal;
+  readonly #onAbort = () => this.#giveUp?.(abortError(this.#signal, "cannot go on"));
+  #giveUp: ((error: SandboxError) => void) | undefined;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  waitFor<T>(what: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#giveUp = reject;
+      what.then(resolve, reject);
+      if (this.#signal.aborted) this.#onAbort();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#signal.removeEventListener("abort", this.#onAbort);
+  }
 }
 
 /** {@link ServiceHandlers} says that a handler gives an iterable; at run time it can only be looked for. */

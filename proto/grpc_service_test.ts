@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+import { refused } from "../sandboxers/lifecycle/testing/refused.ts";
 import {
   type AttachRequest,
   type AttachResponse,
@@ -94,15 +95,6 @@ function bytesOf({ message }: AttachResponse): number {
 
 async function until(what: () => boolean): Promise<void> {
   while (!what()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-async function refused(call: Promise<unknown>, code: string, message: RegExp): Promise<void> {
-  await assert.rejects(call, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  });
 }
 
 Deno.test("a call that streams both ways carries messages and ends when both have said all", async () => {
@@ -229,6 +221,29 @@ Deno.test("errors keep their code and message through streams", async () => {
   await turns();
   await refused(Array.fromAsync(late), "FailedPrecondition", /not now/);
   await refused(late.send(input(1)), "FailedPrecondition", /not now/);
+});
+
+Deno.test("messages of a stream that were taken are let go while it goes on", async () => {
+  let kept = 0;
+  const freed = new FinalizationRegistry(() => kept--);
+  await using server = await serve({
+    logs: async function* () {
+      for (;;) {
+        const content = new Uint8Array(64 * 1024);
+        freed.register(content, undefined);
+        kept++;
+        yield await Promise.resolve({ content });
+      }
+    },
+  });
+  let taken = 0;
+  for await (const _ of server.client.stream(logs, {})) {
+    taken++;
+    // What is told of what was freed comes between two messages.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    if (kept < taken / 2) break;
+    assert.ok(taken < 1_500, `${kept} of ${taken} messages are still kept`);
+  }
 });
 
 Deno.test("a caller that goes ends the handler, whatever it waits for", async () => {

@@ -56,8 +56,8 @@ const UNSUPPORTED = ["loop", "uidmap", "gidmap"];
 /** A mount as mount(2) wants it. */
 export interface ParsedMount {
   /** Kind of the mount. */
-  readonly type: "overlay" | "bind";
-  /** What is mounted; only a name for an overlay. */
+  readonly type: "overlay" | "bind" | "tmpfs";
+  /** What is mounted; only a name for an overlay and for a file system in memory. */
   readonly source: string;
   /** {@link MS} flags. */
   readonly flags: number;
@@ -73,7 +73,7 @@ export interface ParsedMount {
  */
 export function parseMount(mount: RootfsMount): ParsedMount {
   const { type, source } = mount;
-  if (type !== "overlay" && type !== "bind") {
+  if (type !== "overlay" && type !== "bind" && type !== "tmpfs") {
     throw new SandboxError(
       "InvalidArgument",
       `cannot mount a root file system of type "${type}": expected overlay or bind: ` +

@@ -13,6 +13,7 @@ import { type GuestName, GUESTS_BUILD_DIR } from "./guests/build.ts";
 import { BusyboxRootfs } from "./support/busybox_rootfs.ts";
 import { ManagedBed } from "./support/managed_bed.ts";
 import { mountsBelow } from "./support/mount_table.ts";
+import { quasaur } from "./support/quasaur_command.ts";
 import { waitFor } from "./support/wait.ts";
 
 type Request = MessageInitShape<typeof AttachRequestSchema>;
@@ -99,6 +100,13 @@ async function logs(
     text += decoder.decode(content) + (partial ? "" : "\n");
   }
   return text;
+}
+
+/** What the command prints. */
+async function byCommand(bed: ManagedBed, ...args: readonly string[]): Promise<string> {
+  const ended = await quasaur(["--address", bed.sandboxer.paths.socketPath, ...args]);
+  assert.equal(ended.code, 0, `quasaur ${args.join(" ")}: ${ended.stderr}`);
+  return ended.stdout;
 }
 
 /** Nothing is left of any sandbox. */
@@ -253,6 +261,12 @@ Deno.test("wasm: modules run without containerd", async (t) => {
     const own = { source: { case: "stagedDirectory", value: staged } as const };
     await client.run({ name: "gone", rootfs: own, process, remove: true });
     await client.run({ name: "kept", rootfs, process });
+    const ended = await client.run({ name: "ended", rootfs, process: { args: ["/args.wasm"] } });
+    await waitFor("what has ended to be unmounted", async () => {
+      const mounts = await mountsBelow(`${bed.stateDirectory}/runs/${ended.sandboxId}`);
+      return mounts.length === 0;
+    });
+    await client.remove({ target: "ended" });
     await waitFor("the log", async () => (await logs(client, "kept")) === "sleeping\n");
     await bed.sandboxer.process.kill();
     await bed.sandboxer.start();
@@ -261,6 +275,15 @@ Deno.test("wasm: modules run without containerd", async (t) => {
     assert.equal(await logs(client, "kept", { follow: true }), "sleeping\n");
     assert.equal((await client.wait({ target: "kept" })).reason, "lost");
     await client.remove({ target: "kept", force: true });
+    // One that is told to leave leaves no mount behind.
+    await client.run({ name: "left", rootfs, process });
+    assert.notDeepEqual(await mountsBelow(bed.directory), []);
+    await bed.sandboxer.process.stop();
+    assert.deepEqual(await mountsBelow(bed.directory), []);
+    await bed.sandboxer.start();
+    await client.ready(5_000);
+    assert.equal((await client.wait({ target: "left" })).reason, "lost");
+    await client.remove({ target: "left", force: true });
     await expectNothingLeft(bed);
   });
 });
@@ -315,8 +338,14 @@ async function shellOutlivesItsSandboxer(
 
 Deno.test("gvisor: a shell runs without containerd, and outlives its sandboxer", async () => {
   await using rootfs = await BusyboxRootfs.make();
-  await using bed = await ManagedBed.start("quark");
-  await shellOutlivesItsSandboxer(bed, rootfs);
+  await using bed = await ManagedBed.start("quark", { flags: ["--layer-max=4"] });
+  await shellOutlivesItsSandboxer(bed, rootfs, async () => {
+    const args = ["sh", "-c", "busybox dd if=/dev/zero of=/big bs=1048576 count=8 2>&1; echo so"];
+    assert.match(await exec(bed.client, "shell", args), /No space left on device[^]*so\n$/);
+  });
+  // What it has written goes with it, and who looks for the reason finds it.
+  const log = await bed.sandboxer.process.logTail();
+  assert.match(log, /WARN .*written all that it may over its image.*--layer-max/);
 });
 
 Deno.test("vmm: a shell runs without containerd, outlives its sandboxer, and is forked", async () => {
@@ -324,15 +353,63 @@ Deno.test("vmm: a shell runs without containerd, outlives its sandboxer, and is 
   await using bed = await ManagedBed.start("vmm", { config: "[template]\nenable = false\n" });
   const { client } = bed;
   await shellOutlivesItsSandboxer(bed, rootfs, async () => {
-    const target = "shell";
-    const two = await client.restore({ source: { case: "target", value: target }, name: "two" });
-    assert.equal(two.containerIds.length, 1);
-    assert.equal(await exec(client, "two", ["cat", "/file"]), "made\n");
-    const shell = attach(client, "two");
-    // It has the memory of the first, and its own from here on.
-    await shell.type("echo $word; echo changed > /file; exit 6\n");
-    assert.equal(await shell.end(), 6);
-    assert.match(shell.output, /known\r\n/);
-    await client.remove({ target: "two", force: true });
+    // By the command, as people do it.
+    const directory = `${bed.stateDirectory}/saved`;
+    assert.equal(await byCommand(bed, "snapshot", "shell", directory), `${directory}\n`);
+    const id = await byCommand(bed, "restore", "--name", "two", "--label", "copy=1", directory);
+    const [two] = await client.list({ labels: { copy: "1" } });
+    assert.equal(`${two?.id}\n`, id);
+    await byCommand(bed, "fork", "--name", "three", "shell");
+    for (const name of ["two", "three"]) {
+      const shell = attach(client, name);
+      // It has the memory of the first, and its own from here on.
+      await shell.type("echo $word; cat /file; echo changed > /file; exit 6\n");
+      assert.equal(await shell.end(), 6);
+      assert.match(shell.output, /known\r\nmade\r\n/);
+      await client.remove({ target: name, force: true });
+    }
+    await Deno.remove(directory, { recursive: true });
   });
+});
+
+Deno.test("gvisor: a sandbox is saved and forked without containerd, and copies outlive it", async () => {
+  await using rootfs = await BusyboxRootfs.make();
+  await using bed = await ManagedBed.start("quark", { config: '[gvisor]\noverlay = "memory"\n' });
+  const { client } = bed;
+  const source = { case: "templateDirectory", value: rootfs.path } as const;
+  const script = "read word; echo made >/file; while read line; do echo $line $word; done; exit 6";
+  const process = { args: ["sh", "-c", script] };
+  await client.run({ name: "one", rootfs: { source }, process, stdin: true, hostname: "boxy" });
+  const one = attach(client, "one");
+  await one.type("known\nfirst\n");
+  await one.until("first known\n");
+  const directory = `${bed.stateDirectory}/snapshots/warm`;
+  await client.snapshot({ target: "one", directory });
+  await client.restore({ source: { case: "target", value: "one" }, name: "two" });
+  await one.type("still\n");
+  await one.until("still known\n");
+  await client.remove({ target: "one", force: true });
+  await client.restore({ source: { case: "directory", value: directory }, name: "three" });
+  // Output of the last moments before a kill may come twice.
+  await bed.sandboxer.process.kill();
+  await bed.sandboxer.start();
+  await client.ready(5_000);
+  for (const name of ["two", "three"]) {
+    assert.equal(await exec(client, name, ["cat", "/file", "/etc/hostname"]), "made\nboxy\n");
+    const copy = attach(client, name);
+    await copy.type("later\n");
+    await copy.until("later known\n");
+    await client.kill({ target: name, signal: 9 });
+    assert.equal(await copy.end(), 137);
+    await client.remove({ target: name, force: true });
+  }
+  assert.deepEqual(await bed.left("snapshots"), ["warm"]);
+  await client.run({ name: "host", rootfs: { source }, process, stdin: true, network: "host" });
+  const other = `${bed.stateDirectory}/snapshots/other`;
+  await assert.rejects(client.snapshot({ target: "host", directory: other }), {
+    code: "FailedPrecondition",
+    message: /it has the host's network, which runsc cannot save: choose none$/,
+  });
+  await client.remove({ target: "host", force: true });
+  await expectNothingLeft(bed);
 });

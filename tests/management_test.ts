@@ -14,7 +14,7 @@ import {
 } from "../proto/gen/quasaur/management/v1/management_pb.ts";
 import { ContainerState, PodSandboxState } from "../proto/gen/runtime/v1/api_pb.ts";
 import { ManagementClient } from "../sandboxers/client/management_client.ts";
-import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
+import { refused } from "../sandboxers/lifecycle/testing/refused.ts";
 import { WASM_IMAGE, wasmTarget } from "./blackbox/wasm_target.ts";
 import type { Bed } from "./support/bed.ts";
 import { bedTests } from "./support/bed_tests.ts";
@@ -35,16 +35,6 @@ async function sleepingPod(cri: Cri): Promise<{ readonly pod: Pod; readonly main
   const main = await pod.startContainer({ name: "main", image: WASM_IMAGE, command, env });
   await main.printed("sleeping");
   return { pod, main };
-}
-
-/** Asserts that a call fails with a code and a message. */
-async function refused(call: Promise<unknown>, code: string, message: RegExp): Promise<void> {
-  await assert.rejects(call, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  });
 }
 
 test("pods that containerd made are listed, found, measured and told of", async ({ bed, cri }) => {

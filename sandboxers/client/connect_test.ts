@@ -1,18 +1,9 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { refusal } from "../lifecycle/testing/refused.ts";
 import { Managed } from "../management/fixture.ts";
 import { noRuns } from "../management/no_runs.ts";
 import type { Runs } from "../management/ports.ts";
-
-function refusal(code: string, message: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof SandboxError);
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  };
-}
 
 /** Runs that exec something which turns input into capitals, and have a log of two lines. */
 function fakeRuns(): Runs {

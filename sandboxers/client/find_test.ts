@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { refusal } from "../lifecycle/testing/refused.ts";
 import { ADDRESS_VARIABLE, findSandboxers } from "./find.ts";
 
 /** A directory with a socket that accepts, and one that nobody listens at any more. */
@@ -29,15 +29,6 @@ async function sockets() {
     dead,
     missing: `${directory}/missing.sock`,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
-  };
-}
-
-function refusal(code: string, message: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof SandboxError);
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
   };
 }
 

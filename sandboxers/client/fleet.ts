@@ -52,8 +52,8 @@ export interface FleetList {
   readonly problems: readonly SandboxError[];
 }
 
-/** How long a sandboxer may take to list its sandboxes, in milliseconds. */
-const LIST_MS = 5_000;
+/** How long a sandboxer may take to say what it is or has, in milliseconds. */
+const ANSWER_MS = 5_000;
 
 /** The sandboxers that were found, each with a client. Closes them when disposed of. */
 export class Fleet implements Disposable {
@@ -111,24 +111,25 @@ export class Fleet implements Disposable {
    *
    * @param kind `wasm`, `vmm` or `quark`.
    * @returns Undefined where none was found.
+   * @throws {SandboxError} Where one does not answer and none of the others is of that kind.
    */
-  async ofKind(kind: string, options?: CallOptions): Promise<ManagementClient | undefined> {
-    return (await this.infos(options)).find(({ info }) => info.kind === kind)?.client;
-  }
-
-  /**
-   * The sandboxes of all of them.
-   *
-   * @throws {SandboxError} Where one of them does not answer.
-   */
-  async list(
-    request: { readonly namespace?: string; readonly labels?: Record<string, string> } = {},
-    options?: CallOptions,
-  ): Promise<FleetSandbox[]> {
-    const { found, problems } = await this.listAnswering(request, options);
+  async ofKind(kind: string, options: CallOptions = {}): Promise<ManagementClient | undefined> {
+    const problems: SandboxError[] = [];
+    const kinds = await Promise.all(this.clients.map(async (client): Promise<string> => {
+      try {
+        return (await client.info({ timeoutMs: ANSWER_MS, ...options })).kind;
+      } catch (error) {
+        const { code, message } = SandboxError.from(error);
+        problems.push(
+          new SandboxError(code, `cannot ask what serves at "${client.address}": ${message}`),
+        );
+        return "";
+      }
+    }));
+    const found = this.clients[kinds.indexOf(kind)];
     const [problem] = problems;
-    if (problem !== undefined) throw problem;
-    return [...found];
+    if (found === undefined && problem !== undefined) throw problem;
+    return found;
   }
 
   /**
@@ -143,12 +144,15 @@ export class Fleet implements Disposable {
     const problems: SandboxError[] = [];
     const lists = await Promise.all(this.clients.map(async (client): Promise<FleetSandbox[]> => {
       try {
-        const sandboxes = await client.list(request, { timeoutMs: LIST_MS, ...options });
+        const sandboxes = await client.list(request, { timeoutMs: ANSWER_MS, ...options });
         return sandboxes.map((sandbox) => ({ client, sandbox }));
       } catch (error) {
         const { code, message } = SandboxError.from(error);
+        const reason = code === "DeadlineExceeded"
+          ? "no answer in time: it may be restarting, have too much to do, or be no sandboxer"
+          : message;
         problems.push(
-          new SandboxError(code, `cannot list the sandboxes at "${client.address}": ${message}`),
+          new SandboxError(code, `cannot list the sandboxes at "${client.address}": ${reason}`),
         );
         return [];
       }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { refusal, refused } from "../lifecycle/testing/refused.ts";
 import { sandboxSpec } from "../lifecycle/testing/specs.ts";
 import { Managed } from "../management/fixture.ts";
 import { Fleet } from "./fleet.ts";
@@ -16,19 +16,10 @@ async function twoSandboxers() {
   return { one, two, fleet, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
-function refusal(code: string, message: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof SandboxError);
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  };
-}
-
 Deno.test("a fleet lists the sandboxes of all sandboxers", async () => {
   await using all = await twoSandboxers();
-  const listed = await all.fleet.list();
-  assert.deepEqual(listed.map(({ sandbox }) => sandbox.id), ["aa11", "aa22", "bb33"]);
+  const { found } = await all.fleet.listAnswering();
+  assert.deepEqual(found.map(({ sandbox }) => sandbox.id), ["aa11", "aa22", "bb33"]);
   assert.deepEqual((await all.fleet.infos()).map(({ info }) => info.kind), ["fake", "fake"]);
   assert.equal((await all.fleet.ofKind("fake"))?.address, all.one.path);
   assert.equal(await all.fleet.ofKind("wasm"), undefined);
@@ -51,15 +42,17 @@ Deno.test("a fleet finds what is meant in whichever sandboxer it is", async () =
 
 Deno.test("a fleet without sandboxers says what to do", async () => {
   using fleet = await Fleet.open({ defaults: [] });
-  assert.deepEqual(await fleet.list(), []);
+  assert.deepEqual(await fleet.listAnswering(), { found: [], problems: [] });
   await assert.rejects(fleet.resolve("x"), refusal("Unavailable", /no sandboxer.*--address/));
 });
 
 Deno.test("a fleet finds what is meant where a sandboxer does not answer, and says so where not", async () => {
   await using all = await twoSandboxers();
-  const { fleet, one } = all;
+  const { fleet, one, two } = all;
   await one[Symbol.asyncDispose]();
   assert.equal((await fleet.resolve("web")).sandbox.id, "bb33");
+  assert.equal((await fleet.ofKind("fake"))?.address, two.path);
+  await refused(fleet.ofKind("wasm"), "Unavailable", /cannot ask what serves at/);
   await assert.rejects(
     fleet.resolve("aa1"),
     refusal("Unavailable", /no sandbox or container "aa1" found where .*; cannot list/),
@@ -67,5 +60,6 @@ Deno.test("a fleet finds what is meant where a sandboxer does not answer, and sa
   const { found, problems } = await fleet.listAnswering();
   assert.deepEqual(found.map(({ sandbox }) => sandbox.id), ["aa22", "bb33"]);
   assert.match(problems[0]?.message ?? "", /cannot list the sandboxes at/);
-  await assert.rejects(fleet.list(), refusal("Unavailable", /cannot list/));
+  await two[Symbol.asyncDispose]();
+  await refused(fleet.listAnswering(), "Unavailable", /cannot list/);
 });

@@ -5,6 +5,7 @@
  */
 
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { concat } from "../bytes.ts";
 import type { Output } from "../embedded/api.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Exit } from "../lifecycle/spec.ts";
@@ -216,12 +217,6 @@ class Collected {
   }
 
   bytes(): Uint8Array<ArrayBuffer> {
-    const all = new Uint8Array(this.#length);
-    let at = 0;
-    for (const piece of this.#pieces) {
-      all.set(piece, at);
-      at += piece.length;
-    }
-    return all;
+    return concat(this.#pieces);
   }
 }

@@ -7,7 +7,7 @@ import {
   type Sandbox,
   SandboxState,
 } from "../../proto/gen/quasaur/management/v1/management_pb.ts";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { refused } from "../lifecycle/testing/refused.ts";
 import { containerSpec, execSpec, sandboxSpec } from "../lifecycle/testing/specs.ts";
 import { Managed } from "./fixture.ts";
 import { noRuns } from "./no_runs.ts";
@@ -17,16 +17,6 @@ const MANAGED = {
   namespace: MANAGED_NAMESPACE,
   annotations: { [MANAGED_ANNOTATION]: "true" },
 };
-
-/** Asserts that a call fails with a code and a message. */
-async function refused(call: Promise<unknown>, code: string, message: RegExp): Promise<void> {
-  await assert.rejects(call, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    return true;
-  });
-}
 
 /** A container that tells a lot about itself. */
 async function runRichContainer({ world }: Managed): Promise<void> {

@@ -12,8 +12,9 @@ import type {
   SandboxStatsSchema,
   UsageSchema,
 } from "../../proto/gen/quasaur/management/v1/management_pb.ts";
-import { abortError, SandboxError } from "../lifecycle/errors.ts";
+import { SandboxError, throwIfAborted } from "../lifecycle/errors.ts";
 import type { Sandboxer } from "../lifecycle/sandboxer.ts";
+import { sleep } from "../lifecycle/signals.ts";
 import type { Stats } from "../lifecycle/spec.ts";
 
 /** What a sandbox uses, as it is sent. */
@@ -81,6 +82,7 @@ export class StatsSampler {
       yield await Promise.all(ids.map((id) => this.#measured(id)));
       if (intervalMs === undefined) return;
       await sleep(Math.max(0, began + intervalMs - performance.now()), signal);
+      throwIfAborted(signal, "cannot measure any longer");
     }
   }
 
@@ -200,14 +202,4 @@ function usageMessage(stats: Stats): MessageInitShape<typeof UsageSchema> {
 
 function whole(value: number): bigint {
   return Number.isFinite(value) ? BigInt(Math.max(0, Math.trunc(value))) : 0n;
-}
-
-/** Waits, unless the signal fires first. */
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  if (!signal.aborted) await promise;
-  clearTimeout(timer);
-  if (signal.aborted) throw abortError(signal, "cannot measure any longer");
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { countedSignal } from "../lifecycle/testing/counted_signal.ts";
 import { fixture } from "../lifecycle/testing/fixture.ts";
 import { type SandboxStatsMessage, StatsSampler } from "./stats.ts";
 
@@ -53,6 +54,17 @@ Deno.test("callers who ask at the same time share the measurements", async () =>
   for (const { value } of await Promise.all(callers)) assert.equal(value?.length, 20);
   const asked = world.gate.steps.filter((step) => step === "driver.sandbox-stats").length;
   assert.ok(asked < 500, `${asked} measurements for 50 callers of 20 sandboxes`);
+});
+
+Deno.test("a caller that stays leaves nothing at its signal from one measurement to the next", async () => {
+  const world = fixture();
+  await world.ready("s");
+  const { signal, listeners } = countedSignal();
+  const sampler = new StatsSampler(world.sandboxer);
+  const stream = sampler.follow({ sandboxIds: [], intervalMs: 100 }, signal);
+  for (let i = 0; i < 3; i++) await stream.next();
+  assert.equal(listeners(), 0);
+  await stream.return(undefined);
 });
 
 Deno.test("a caller that goes away ends its measurements", async () => {

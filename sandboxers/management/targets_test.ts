@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SandboxError } from "../lifecycle/errors.ts";
+import { refusal } from "../lifecycle/testing/refused.ts";
 import { containerOf, findTarget, type TargetSandbox } from "./targets.ts";
 
 function sandbox(
@@ -22,15 +22,6 @@ const PODS = [
 function found(target: string): string {
   const { sandbox, container } = findTarget(PODS, target);
   return container === undefined ? sandbox.id : `${sandbox.id} ${container.id}`;
-}
-
-function refusal(code: string, message: RegExp) {
-  return (error: unknown) => {
-    assert.ok(error instanceof SandboxError);
-    assert.equal(error.code, code);
-    assert.match(error.message, message);
-    return true;
-  };
 }
 
 Deno.test("a target is an id, a name, a label, a prefix, or a container in a sandbox", () => {

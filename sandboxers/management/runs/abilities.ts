@@ -6,7 +6,13 @@
  */
 
 import type { FifoKeeper } from "../../host/fifo_holder.ts";
-import type { DnsSpec, NetworkSpec, ResourceSpec, SandboxSpec } from "../../lifecycle/spec.ts";
+import type {
+  DnsSpec,
+  NetworkSpec,
+  ResourceSpec,
+  RootfsSpec,
+  SandboxSpec,
+} from "../../lifecycle/spec.ts";
 
 /** Makes FIFOs: Deno has no call for it. */
 export interface FifoMaker {
@@ -44,6 +50,11 @@ export interface RunAbilities {
   readonly userDns?: DnsSpec;
   /** Missing where limits are kept without. */
   readonly cgroups?: RunCgroups;
+  /**
+   * What a sandbox may write over a template, in bytes of memory; missing where the kind keeps that
+   * itself, and where only the file system of the state directory is a bound.
+   */
+  readonly layerBytesMax?: number;
   /** Environment of every process that does not say otherwise, as `NAME=value`. */
   readonly env: readonly string[];
 }
@@ -64,6 +75,12 @@ export interface SavedContainer {
   readonly id: string;
   /** The command of its first process. */
   readonly args: readonly string[];
+  /** Its root file system, where that is not in the snapshot; missing for one that is. */
+  readonly rootfs?: RootfsSpec;
+  /** Whether it may not write to that; missing for no. */
+  readonly readonlyRootfs?: boolean;
+  /** Its limits, where they are not those of the sandbox. */
+  readonly resources?: ResourceSpec;
   /** Which streams that has. */
   readonly streams: {
     readonly stdin: boolean;

@@ -12,11 +12,12 @@ import type {
 import { abortError, SandboxError } from "../../lifecycle/errors.ts";
 import type { Sandboxer } from "../../lifecycle/sandboxer.ts";
 import type { Exit, ProcessSpec, StdioSpec } from "../../lifecycle/spec.ts";
+import { removeTree } from "../../removal.ts";
 import type { ManagementPorts } from "../ports.ts";
 import { newExecId } from "./marks.ts";
 import { OutputChannel } from "./output_channel.ts";
 import { OutputReader } from "./output_reader.ts";
-import { removeEmpty, removeTree } from "./places.ts";
+import { removeEmpty } from "./places.ts";
 import { ProcessInput } from "./process_input.ts";
 import { mergeEnvironment, processOf, terminalSizeOf } from "./request_checks.ts";
 import type { RunRegistry } from "./run_registry.ts";

@@ -7,13 +7,17 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Sandboxer } from "../../lifecycle/sandboxer.ts";
+import { sleep } from "../../lifecycle/signals.ts";
 import type { Json } from "../../lifecycle/spec.ts";
 import type { Log } from "../../log.ts";
+import { isLayerFull } from "../../memory_layer.ts";
 import { isRemoved, startsOnAttach } from "./marks.ts";
 import type { RunContainer } from "./run_container.ts";
 
 /** How long clients may take to read the last output before it is removed, in milliseconds. */
 const READ_MS = 10_000;
+/** How often is looked whether they have. */
+const READ_LOOK_MS = 20;
 /** Pauses before another try to remove or stop one, in milliseconds. */
 const RETRIES_MS: readonly number[] = [1_000, 5_000, 30_000];
 /** How long one that is started by an Attach may wait for it, in milliseconds. */
@@ -35,6 +39,7 @@ export class ManagedRun implements Disposable {
   readonly #over = new AbortController();
   readonly #watching = new Set<string>();
   #unstarted: ReturnType<typeof setTimeout> | undefined;
+  #filled = false;
   /** Its containers by id. */
   readonly containers = new Map<string, RunContainer>();
 
@@ -98,6 +103,7 @@ export class ManagedRun implements Disposable {
     const { sandboxer, sandboxId } = this.#options;
     clearTimeout(this.#unstarted);
     if (!sandboxer.sandboxes().some(({ spec }) => spec.id === sandboxId)) return;
+    await this.#tellFullLayers();
     if (isRemoved(sandboxer.sandbox(sandboxId).spec)) {
       await this.#allRead();
       await this.#insist("remove", () => sandboxer.deleteSandbox(sandboxId));
@@ -106,11 +112,32 @@ export class ManagedRun implements Disposable {
     }
   }
 
+  /** Programs only say that there is no space left; whose that was is told here. */
+  async #tellFullLayers(): Promise<void> {
+    const { sandboxer, sandboxId, log } = this.#options;
+    for (const id of this.containers.keys()) {
+      const { rootfs } = sandboxer.container(id).spec;
+      if (rootfs.kind !== "mounts" || rootfs.mounts[0]?.type !== "tmpfs") continue;
+      if (!await isLayerFull(rootfs.target)) continue;
+      this.#filled = true;
+      const { options } = rootfs.mounts[0];
+      log.warn(
+        "a container has written all that it may over its image, and what came after that failed: " +
+          "give it a directory of the host to write to, or start the sandboxer with a greater " +
+          "--layer-max",
+        { sandbox: sandboxId, container: id, bound: options.find((it) => it.startsWith("size=")) },
+      );
+    }
+  }
+
   /** Waits until those who read its output have read all, for a bounded time. */
   async #allRead(): Promise<void> {
     const until = performance.now() + READ_MS;
+    const { signal } = this.#over;
     for (const { log } of this.containers.values()) {
-      while (log.readers > 0 && performance.now() < until) await this.#pause(20);
+      while (log.readers > 0 && performance.now() < until && !signal.aborted) {
+        await sleep(READ_LOOK_MS, signal);
+      }
     }
   }
 
@@ -126,21 +153,9 @@ export class ManagedRun implements Disposable {
         log.warn(`cannot ${what} a sandbox that has ended`, { sandbox: sandboxId, error });
         const pauseMs = RETRIES_MS[i];
         if (pauseMs === undefined) return;
-        await this.#pause(pauseMs);
+        await sleep(pauseMs, this.#over.signal);
       }
     }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    const { signal } = this.#over;
-    if (signal.aborted) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ms);
-    const wake = (): void => resolve();
-    signal.addEventListener("abort", wake, { once: true });
-    await promise;
-    clearTimeout(timer);
-    signal.removeEventListener("abort", wake);
   }
 
   /** What is known of it, for people. */
@@ -150,6 +165,7 @@ export class ManagedRun implements Disposable {
     return {
       remove: isRemoved(spec),
       startOnAttach: startsOnAttach(spec),
+      ...(this.#filled ? { filledLayer: true } : {}),
       logs: [...this.containers.values()].map(({ id, log }) => ({
         container: id,
         bytes: log.bytes,

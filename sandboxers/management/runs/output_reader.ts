@@ -15,6 +15,8 @@ import { turn } from "./log_reading.ts";
 const READ_BYTES = 16 * 1024;
 /** After so little more is waited for, for a moment. */
 const SMALL_BYTES = 4 * 1024;
+/** What a process can have left in a FIFO; the rest of what comes after its end is somebody else's. */
+const LEFT_BYTES_MAX = 2 ** 20;
 
 /** What an {@link OutputReader} works with. */
 export interface OutputReaderOptions {
@@ -55,6 +57,7 @@ export class OutputReader implements Disposable {
   async #read(): Promise<void> {
     const { room, take } = this.#options;
     const buffer = new Uint8Array(READ_BYTES);
+    let leftBytes = LEFT_BYTES_MAX;
     try {
       while (!this.#polling.over) {
         await room();
@@ -67,6 +70,7 @@ export class OutputReader implements Disposable {
           continue;
         }
         take(buffer.subarray(0, count));
+        if (wasEnding && (leftBytes -= count) <= 0) return;
         // Many small writes are taken together, the longer they go on: a piece costs more than its
         // bytes. Who waits for an answer says so: see expect().
         if (count < SMALL_BYTES && !this.#isEnding) {

@@ -1,8 +1,8 @@
 /**
  * Where things of sandboxes lie that were made without containerd, all below the state directory:
  *
- * - `runs/SANDBOX/`: `rootfs`, where its root file system is mounted; `upper` and `work` of an overlay;
- *   `staged`, a root file system that was taken over; `log/CONTAINER/`, what its containers have written
+ * - `runs/SANDBOX/`: `rootfs`, where its root file system is mounted; `upper` and `work` of an overlay
+ *   whose writes are bounded by nothing else; `staged`, a root file system that was taken over; `log/CONTAINER/`, what its containers have written
  * - `io/SANDBOX/CONTAINER/` and `io/SANDBOX/CONTAINER/EXEC/`: the FIFOs of processes
  * - `staging/`: where clients put what is to be taken over
  *
@@ -10,6 +10,7 @@
  */
 
 import { SandboxError } from "../../lifecycle/errors.ts";
+import { removeTree } from "../../removal.ts";
 
 /** Directories that are passed through by sandboxes that run as users of their own. */
 const PASS_MODE = 0o711;
@@ -91,15 +92,6 @@ export async function makeDirectory(path: string): Promise<void> {
     await make().catch(make);
   } catch (error) {
     throw SandboxError.from(error, `cannot make "${path}"`);
-  }
-}
-
-/** Removes a directory with all in it; does nothing where it is not there. */
-export async function removeTree(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw SandboxError.from(error, "cannot clean up");
   }
 }
 

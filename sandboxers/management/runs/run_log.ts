@@ -7,6 +7,7 @@
  * @module
  */
 
+import { concat } from "../../bytes.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { formatOutput, type OutputName } from "./log_format.ts";
 import { type LogPlace, LogSegments } from "./log_segments.ts";
@@ -154,10 +155,7 @@ export class RunLog implements Disposable {
     const text = `quasaur: ${this.#untoldBytes} bytes of output could not be kept here: the disk ` +
       "was full\n";
     const note = formatOutput("stderr", new TextEncoder().encode(text), this.#lastMs);
-    const both = new Uint8Array(note.length + lines.length);
-    both.set(note);
-    both.set(lines, note.length);
-    return both;
+    return concat([note, lines]);
   }
 
   /** Nothing more comes. */

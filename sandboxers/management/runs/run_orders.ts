@@ -5,8 +5,8 @@
  * @module
  */
 
-import { SandboxError } from "../../lifecycle/errors.ts";
 import type { RootfsMount, SandboxSpec } from "../../lifecycle/spec.ts";
+import { dressLike, memoryLayer } from "../../memory_layer.ts";
 import { MANAGED_NAMESPACE } from "../ports.ts";
 import type { RunAbilities } from "./abilities.ts";
 import { IMAGE_ANNOTATION } from "./marks.ts";
@@ -14,9 +14,6 @@ import { makeDirectory, type RunPlaces } from "./places.ts";
 import type { RunOrder } from "./run_registry.ts";
 import type { RootfsPlan, RunPlan } from "./run_request.ts";
 import { takeStaged } from "./staged.ts";
-
-/** The mode of `/` where that of the template is not known. */
-const ROOT_MODE = 0o755;
 
 /** Who something is made as. */
 export interface RunIdentity {
@@ -62,7 +59,7 @@ export function orderOf(
         rootfs: {
           kind: "mounts",
           target: places.rootfs(sandboxId),
-          mounts: [rootfsMount(plan.rootfs, places.run(sandboxId))],
+          mounts: rootfsMounts(plan.rootfs, places, sandboxId, abilities),
         },
         readonlyRootfs: plan.readonlyRootfs,
         process: plan.process,
@@ -72,7 +69,7 @@ export function orderOf(
       },
       streams: { stdin, terminal, terminalSize },
     }],
-    prepare: (directory) => prepare(plan.rootfs, places, sandboxId, directory),
+    prepare: (directory) => prepare(plan.rootfs, { places, sandboxId, abilities, directory }),
     start: !plan.startOnAttach,
   };
 }
@@ -91,51 +88,45 @@ export function sandboxBase(
   };
 }
 
-function rootfsMount({ kind, path }: RootfsPlan, directory: string): RootfsMount {
+function rootfsMounts(
+  { kind, path }: RootfsPlan,
+  places: RunPlaces,
+  sandboxId: string,
+  { layerBytesMax }: RunAbilities,
+): RootfsMount[] {
+  const directory = places.run(sandboxId);
   switch (kind) {
     case "directory":
-      return { type: "bind", source: path, options: ["rbind", "rw"] };
+      return [{ type: "bind", source: path, options: ["rbind", "rw"] }];
     case "staged":
-      return { type: "bind", source: `${directory}/staged`, options: ["rbind", "rw"] };
+      return [{ type: "bind", source: `${directory}/staged`, options: ["rbind", "rw"] }];
     case "template": {
+      if (layerBytesMax !== undefined) {
+        return memoryLayer(path, places.rootfs(sandboxId), layerBytesMax);
+      }
       const options = [
         `lowerdir=${path}`,
         `upperdir=${directory}/upper`,
         `workdir=${directory}/work`,
       ];
-      return { type: "overlay", source: "overlay", options };
+      return [{ type: "overlay", source: "overlay", options }];
     }
   }
 }
 
 async function prepare(
   { kind, path }: RootfsPlan,
-  places: RunPlaces,
-  sandboxId: string,
-  directory: string,
+  { places, sandboxId, abilities, directory }: {
+    readonly places: RunPlaces;
+    readonly sandboxId: string;
+    readonly abilities: RunAbilities;
+    readonly directory: string;
+  },
 ): Promise<void> {
   await makeDirectory(places.rootfs(sandboxId));
   if (kind === "staged") await takeStaged(places, path, `${directory}/staged`);
-  if (kind !== "template") return;
+  if (kind !== "template" || abilities.layerBytesMax !== undefined) return;
   await makeDirectory(`${directory}/upper`);
   await makeDirectory(`${directory}/work`);
   await dressLike(path, `${directory}/upper`);
-}
-
-/** What is on top gives `/` its mode and its owner. */
-async function dressLike(template: string, upper: string): Promise<void> {
-  let mode: number | null = null;
-  let owner: readonly [number | null, number | null] = [null, null];
-  try {
-    const status = await Deno.stat(template);
-    mode = status.mode;
-    owner = [status.uid, status.gid];
-  } catch (error) {
-    // Templates may lie where this process may not look: the usual will do then.
-    if (!(error instanceof Deno.errors.NotCapable)) {
-      throw SandboxError.from(error, `cannot use the root file system "${template}"`);
-    }
-  }
-  await Deno.chmod(upper, (mode ?? ROOT_MODE) & 0o7777);
-  await Deno.chown(upper, ...owner);
 }

@@ -10,9 +10,10 @@ import type { Sandboxer } from "../../lifecycle/sandboxer.ts";
 import type { ContainerSpec } from "../../lifecycle/spec.ts";
 import type { SandboxView } from "../../lifecycle/view.ts";
 import type { Log } from "../../log.ts";
+import { removeTree } from "../../removal.ts";
 import { isManaged } from "../ports.ts";
 import { isOwnExec, startsOnAttach } from "./marks.ts";
-import { namesIn, removeTree, type RunPlaces } from "./places.ts";
+import { namesIn, type RunPlaces } from "./places.ts";
 
 /** How long what a client has put into the staging directory may wait, in milliseconds. */
 const STAGED_MS = 24 * 3600 * 1000;

@@ -349,6 +349,22 @@ Deno.test("containers that outlive their sandboxer are gone on with", async () =
   await next.sandboxer.close();
 });
 
+Deno.test("one that is removed while a client has still to read keeps nobody else waiting", async () => {
+  await using world = await RunWorld.make();
+  const run = await world.run({ name: "box", remove: true });
+  const client = world.attach({ message: { case: "attach", value: { target: "box" } } });
+  assert.equal((await client.hear())[0], "started");
+  world.end(run);
+  // It waits for the client now, which does not read.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  await world.sandboxer.deleteSandbox(run.sandboxId);
+  const before = performance.now();
+  await expectEmpty(world);
+  const ms = performance.now() - before;
+  assert.ok(ms < 5_000, `nothing else happened for ${ms} ms`);
+  await client.leave();
+});
+
 Deno.test("containers that end with their sandboxer keep their logs, or are removed", async () => {
   await using first = await RunWorld.make({ outlives: false });
   const kept = await first.run({ name: "kept" });

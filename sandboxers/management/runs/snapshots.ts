@@ -14,11 +14,11 @@ import type { ServiceCall } from "../../../proto/grpc_service.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { checkId } from "../../lifecycle/ids.ts";
 import type { DnsSpec, SandboxSpec } from "../../lifecycle/spec.ts";
+import { removeTree } from "../../removal.ts";
 import { lookUp } from "../target_views.ts";
 import type { ManagementPorts } from "../ports.ts";
 import type { SavedSandbox, SnapshotAbilities } from "./abilities.ts";
 import { newRunId, OWN_ANNOTATIONS } from "./marks.ts";
-import { removeTree } from "./places.ts";
 import { checkPairs, checkPath } from "./request_checks.ts";
 import { sandboxBase } from "./run_orders.ts";
 import type { ContainerOrder, RunRegistry } from "./run_registry.ts";
@@ -106,18 +106,18 @@ function restoreOrder(
     labels,
     annotations: OWN_ANNOTATIONS,
   };
-  const orders = containers.map(({ id, args, streams }): ContainerOrder => ({
+  const orders = containers.map(({ id, args, streams, ...rest }): ContainerOrder => ({
     streams,
-    // All else of it is in the memory of the machine.
+    // All else of it is in the memory of the sandbox.
     spec: {
       id: ids.get(id) ?? "",
       sandboxId,
       bundle: "",
-      rootfs: { kind: "directory", path: "" },
-      readonlyRootfs: false,
+      rootfs: rest.rootfs ?? { kind: "directory", path: "" },
+      readonlyRootfs: rest.readonlyRootfs ?? false,
       process: { args, env: [], cwd: "/", user: { uid: 0, gid: 0, additionalGids: [] } },
       mounts: [],
-      resources: {},
+      resources: rest.resources ?? {},
       annotations: {},
     },
   }));
@@ -131,7 +131,8 @@ function snapshotsOf(
   if (abilities.snapshots !== undefined) return abilities.snapshots;
   throw new SandboxError(
     "Unimplemented",
-    `cannot ${action}: ${sandboxer.driver.kind} sandboxes have no snapshots: only those of vmm do`,
+    `cannot ${action}: ${sandboxer.driver.kind} sandboxes have no snapshots: those of vmm ` +
+      "and of gVisor do",
   );
 }
 
