@@ -10,7 +10,7 @@ import { runAttached } from "./client/attached.ts";
 import { addAddress, withFleet } from "./client/command.ts";
 import { DEFAULT_DETACH_KEYS, type DetachKeys, parseDetachKeys } from "./client/detach_keys.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
-import { codeOfWireExit, FAILED } from "./exit_codes.ts";
+import { codeOfSignal, codeOfWireExit, FAILED, SIGPIPE } from "./exit_codes.ts";
 import { ForwardedSignals } from "./forwarded_signals.ts";
 
 const EXAMPLES = `
@@ -88,8 +88,10 @@ async function attachTo(
     signals,
     // Without a terminal every byte is the process's.
     detachKeys: terminal === undefined ? undefined : keys,
+    unread: "leave",
   });
   if (end.kind === "exit") return codeOfWireExit(end.exit, ports);
+  if (end.kind === "unread") return codeOfSignal(SIGPIPE);
   ports.complain("left it running");
   return 0;
 }

@@ -6,17 +6,12 @@
 
 import { Command } from "commander";
 import { addAddress, addressesOf } from "./client/command.ts";
-import {
-  DOCTOR_KINDS,
-  type DoctorKind,
-  type Finding,
-  type Verdict,
-  verdictsOf,
-} from "./doctor/finding.ts";
+import { DOCTOR_KINDS, type DoctorKind, type Finding, verdictsOf } from "./doctor/finding.ts";
 import type { DoctorHost } from "./doctor/host.ts";
+import { reportText } from "./doctor/report.ts";
 import type { ThisHostOptions } from "./doctor/this_host.ts";
 import { SOME_FAILED } from "./exit_codes.ts";
-import type { Colour, Colours } from "./show/colours.ts";
+import type { Colours } from "./show/colours.ts";
 import { coloursOf } from "./show/colours.ts";
 import { print } from "./terminal.ts";
 import { UsageError } from "./usage_error.ts";
@@ -48,6 +43,8 @@ export interface DoctorPorts {
   print(text: string): void;
   /** The colours of standard output. */
   colours(): Colours;
+  /** How wide the terminal at standard output is; undefined where there is none. */
+  columns(): number | undefined;
 }
 
 const PORTS: DoctorPorts = {
@@ -55,7 +52,15 @@ const PORTS: DoctorPorts = {
   host: async (options) => (await import("./doctor/this_host.ts")).thisHost(options),
   print,
   colours: () => coloursOf(Deno.stdout),
+  columns: columnsOfOutput,
 };
+
+/** A terminal that does not know its width says 0. */
+function columnsOfOutput(): number | undefined {
+  if (!Deno.stdout.isTerminal()) return undefined;
+  const { columns } = Deno.consoleSize();
+  return columns === 0 ? undefined : columns;
+}
 
 /**
  * Makes the command.
@@ -91,7 +96,7 @@ export function doctorCommand(end: (code: number) => void, ports: DoctorPorts = 
       ports.print(
         options.json
           ? `${JSON.stringify({ findings, verdicts }, null, 2)}\n`
-          : report(findings, verdicts, ports.colours()),
+          : reportText({ findings, verdicts }, ports.colours(), ports.columns()),
       );
       end(verdicts.some(({ works }) => works) ? 0 : SOME_FAILED);
     });
@@ -135,37 +140,4 @@ export async function examine(
     sandboxerChecks(host, VERSION),
   ]);
   return found.flat();
-}
-
-const STATE_COLOURS: Readonly<Record<Finding["state"], Colour>> = {
-  ok: "green",
-  note: "yellow",
-  missing: "red",
-};
-
-/** The findings for people, each area with a title, and what they come to. */
-function report(
-  findings: readonly Finding[],
-  verdicts: readonly Verdict[],
-  colours: Colours,
-): string {
-  const width = Math.max(...findings.map(({ title }) => title.length));
-  const indent = " ".repeat("  missing  ".length + width + 2);
-  const lines: string[] = [];
-  for (const [area, some] of Map.groupBy(findings, ({ area }) => area)) {
-    lines.push(colours.paint("bold", area));
-    for (const { state, title, found, mend } of some) {
-      const word = colours.paint(STATE_COLOURS[state], state.padEnd("missing".length));
-      lines.push(`  ${word}  ${title.padEnd(width)}  ${found}`);
-      if (mend !== undefined) lines.push(`${indent}-> ${colours.paint("bold", mend)}`);
-    }
-  }
-  lines.push("");
-  for (const { kind, works, lacks } of verdicts) {
-    const verdict = works
-      ? colours.paint("green", `${kind} can run here`)
-      : colours.paint("red", `${kind} cannot run here: ${lacks.join(", ")}`);
-    lines.push(verdict);
-  }
-  return lines.map((line) => `${line}\n`).join("");
 }

@@ -234,6 +234,7 @@ async function doctor(host: DoctorHost, ...args: string[]) {
       output += text;
     },
     colours: () => NO_COLOURS,
+    columns: () => undefined,
   });
   await command.exitOverride().parseAsync(args, { from: "user" });
   return { code, output };

@@ -11,6 +11,7 @@ import type { Fleet } from "../sandboxers/client/fleet.ts";
 import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { addAddress, append, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
+import { untilUnread } from "./client/until_unread.ts";
 import { sinceOf } from "./logs.ts";
 import type { Colour } from "./show/colours.ts";
 import { printable } from "./show/printable.ts";
@@ -40,6 +41,8 @@ interface EventsOptions {
   readonly json?: boolean;
   readonly since?: string;
 }
+
+const encoder = new TextEncoder();
 
 /** Whether an event is asked for. */
 type Takes = (event: Event) => boolean;
@@ -128,7 +131,7 @@ async function printRemembered(
   ports.print(events.map((event) => lineOf(event, options, ports)).join(""));
 }
 
-/** What happens, until the first of the sandboxers goes. */
+/** What happens, until the first of the sandboxers or the reader goes. */
 async function follow(
   fleet: Fleet,
   takes: Takes,
@@ -140,11 +143,11 @@ async function follow(
   const over = new AbortController();
   const one = async (client: ManagementClient): Promise<void> => {
     for await (const event of client.events(request, { signal: over.signal })) {
-      if (takes(event)) ports.print(lineOf(event, options, ports));
+      if (takes(event)) await ports.streams.output(encoder.encode(lineOf(event, options, ports)));
     }
   };
   try {
-    await Promise.all(fleet.clients.map(one));
+    await untilUnread(Promise.all(fleet.clients.map(one)));
   } finally {
     over.abort();
   }

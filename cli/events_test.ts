@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { EventSchema } from "../proto/gen/quasaur/management/v1/management_pb.ts";
 import { eventsCommand } from "./events.ts";
 import { FakeClient, FakePorts, runCommandWith } from "./testing/fake_fleet.ts";
 import { UsageError } from "./usage_error.ts";
@@ -63,4 +65,30 @@ Deno.test("events --follow prints as they come", async () => {
   const world = ports();
   assert.equal(await runCommandWith(eventsCommand, world, ["--follow", "--since", "5m"]), 0);
   assert.equal(world.said.output.split("\n").length, 5);
+});
+
+Deno.test("events --follow ends when nobody reads it any more", async () => {
+  class Unread extends FakePorts {
+    readonly written: string[] = [];
+    override readonly streams: FakePorts["streams"] = {
+      input: () => ReadableStream.from([]),
+      error: () => Promise.resolve(),
+      output: (bytes) => {
+        this.written.push(new TextDecoder().decode(bytes));
+        if (this.written.length > 1) return Promise.reject(new Deno.errors.BrokenPipe());
+        return Promise.resolve();
+      },
+    };
+  }
+  // A sandboxer that goes on telling things for ever.
+  const client = new FakeClient();
+  client.events = async function* () {
+    for (let second = 0;; second++) {
+      yield create(EventSchema, event(await Promise.resolve(second), "sandbox-created", "a"));
+    }
+  };
+  const world = new Unread([client]);
+  assert.equal(await runCommandWith(eventsCommand, world, ["--follow"]), 0);
+  assert.equal(world.written.length, 2);
+  assert.deepEqual(world.said.errors, []);
 });

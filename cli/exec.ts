@@ -11,7 +11,14 @@ import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { runAttached } from "./client/attached.ts";
 import { addAddress, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
-import { codeOfError, codeOfSignal, codeOfWireExit, FAILED, NOT_FOUND } from "./exit_codes.ts";
+import {
+  codeOfError,
+  codeOfSignal,
+  codeOfWireExit,
+  FAILED,
+  NOT_FOUND,
+  SIGPIPE,
+} from "./exit_codes.ts";
 import { ForwardedSignals } from "./forwarded_signals.ts";
 import { parseEnvironment, parseUser, parseWorkdir } from "./run_values.ts";
 import { UsageError } from "./usage_error.ts";
@@ -128,8 +135,10 @@ async function execIn(
       streams: ports.streams,
       signals,
       detachKeys: undefined,
+      // What it runs ends with this command.
+      unread: "leave",
     });
-    return end.kind === "exit" ? codeOfWireExit(end.exit, ports) : 0;
+    return end.kind === "exit" ? codeOfWireExit(end.exit, ports) : codeOfSignal(SIGPIPE);
   } catch (error) {
     if (signals.givenUpBy !== undefined) return codeOfSignal(signals.givenUpBy);
     const { message } = SandboxError.from(error);

@@ -116,12 +116,18 @@ Deno.test("a connection that ends before the process is told of", async () => {
   assert.match(ports.said.errors.join(), /cannot tell how the process ended/);
 });
 
-Deno.test("an output that nobody reads does not end the process", async () => {
+/** A process that writes for ever, to somebody who has gone; answers how it ended and what was sent. */
+async function unreadEnd(unread: "leave" | "end") {
   const client = new FakeClient({
-    attach: async function* () {
-      await Promise.resolve();
-      for (let i = 0; i < 3; i++) yield { message: { case: "stdout", value: encode("x") } };
-      yield exited(4);
+    attach: async function* (requests) {
+      for (let written = 0; written < 100; written++) {
+        yield { message: { case: "stdout", value: encode("x") } };
+        const isKilled = requests.some(({ message }) =>
+          message?.case === "signal" && message.value === 9
+        );
+        if (isKilled) return yield exited(137, "signaled");
+        await Promise.resolve();
+      }
     },
   });
   let writes = 0;
@@ -131,6 +137,7 @@ Deno.test("an output that nobody reads does not end the process", async () => {
     terminal: undefined,
     signals: undefined,
     detachKeys: undefined,
+    unread,
     streams: {
       input: () => ReadableStream.from([]),
       output: () => {
@@ -140,8 +147,21 @@ Deno.test("an output that nobody reads does not end the process", async () => {
       error: () => Promise.resolve(),
     },
   });
-  assert.ok(end.kind === "exit" && end.exit.status === 4);
   assert.equal(writes, 1);
+  const signals = client.sent.flatMap(({ message }) =>
+    message?.case === "signal" ? [message.value] : []
+  );
+  return { end, signals };
+}
+
+Deno.test("a process whose output nobody reads ends as it does in a pipe, or is left alone", async () => {
+  const ended = await unreadEnd("end");
+  assert.equal(ended.end.kind, "exit");
+  // SIGPIPE first, and SIGKILL where it goes on to write.
+  assert.deepEqual(ended.signals, [13, 9]);
+  const left = await unreadEnd("leave");
+  assert.equal(left.end.kind, "unread");
+  assert.deepEqual(left.signals, []);
 });
 
 Deno.test("attach leaves the process with the keys for that, and gives the terminal back", async () => {
@@ -161,6 +181,7 @@ Deno.test("attach leaves the process with the keys for that, and gives the termi
     terminal: { size: () => size, setRaw: (raw) => modes.push(raw), onResize: () => () => {} },
     signals: undefined,
     detachKeys: parseDetachKeys("ctrl-p,ctrl-q"),
+    unread: "leave",
     streams: {
       input: () => ReadableStream.from([encode("ls"), encode("\x10x\x10"), encode("\x11more")]),
       output: () => Promise.resolve(),

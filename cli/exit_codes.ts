@@ -24,6 +24,10 @@ export const NOT_FOUND = 127;
 const SIGNAL_BASE = 128;
 /** A trap ends like abort(3). */
 const SIGABRT = 6;
+/** What ends a program that writes to a pipe that nobody reads. */
+export const SIGPIPE = 13;
+/** How it sounds where there is no such program; kinds of sandboxes differ in what they call it. */
+const MISSING_PROGRAM = /executable file not found|exec: .*no such file/i;
 
 /** Codes that speak of the module, where the options were checked before. */
 const CODES: Partial<Record<ErrorCode, number>> = {
@@ -70,5 +74,7 @@ export function codeOfSignal(signal: number): number {
 /** The exit code for whatever was thrown. */
 export function codeOfError(error: unknown): number {
   if (error instanceof UsageError) return USAGE;
-  return error instanceof SandboxError ? CODES[error.code] ?? FAILED : FAILED;
+  if (!(error instanceof SandboxError)) return FAILED;
+  if (MISSING_PROGRAM.test(error.message)) return NOT_FOUND;
+  return CODES[error.code] ?? FAILED;
 }

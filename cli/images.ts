@@ -128,7 +128,7 @@ function pruneCommand(ports: ImagesPorts): Command {
     .option(
       "--unused-for <DURATION>",
       "only those not used for so long, such as 24h",
-      (text: string) => parseDuration(text, "--unused-for"),
+      (text: string) => parseDuration(text, "--unused-for", Number.MAX_SAFE_INTEGER),
     )
     .addHelpText("after", PRUNE_EXAMPLES)
     .action(async ({ unusedFor = 0 }: { readonly unusedFor?: number }) => {
@@ -139,7 +139,11 @@ function pruneCommand(ports: ImagesPorts): Command {
       const removed = (await store.remove(old)).filter(({ isRemoved }) => isRemoved);
       for (const { image } of removed) ports.print(`${image.digest}\n`);
       const bytes = removed.reduce((sum, { image }) => sum + image.bytes, 0);
-      ports.print(`${removed.length} images removed, ${showBytes(bytes)}\n`);
+      ports.print(
+        `${removed.length} ${removed.length === 1 ? "image" : "images"} removed, ${
+          showBytes(bytes)
+        }\n`,
+      );
     });
 }
 

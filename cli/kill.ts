@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { Fleet } from "../sandboxers/client/fleet.ts";
 import { addAddress, forEach, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
@@ -41,11 +41,10 @@ export function killCommand(
     .argument("<TARGETS...>", "containers or sandboxes, by id, name or the beginning of an id")
     .option("-a, --all", "to all processes, not only the first")
     .option("-q, --quiet", "print nothing but errors")
-    .option(
-      "-s, --signal <SIGNAL>",
-      "name or number, default KILL",
-      parseSignal,
-      parseSignal("KILL"),
+    .addOption(
+      new Option("-s, --signal <SIGNAL>", "name or number")
+        .argParser(parseSignal)
+        .default(parseSignal("KILL"), "KILL"),
     );
   return addAddress(command)
     .addHelpText("after", EXAMPLES)

@@ -10,6 +10,7 @@ import type { LogEntry } from "../proto/gen/quasaur/management/v1/management_pb.
 import type { FleetContainer } from "../sandboxers/client/fleet.ts";
 import { addAddress, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
+import { untilUnread } from "./client/until_unread.ts";
 import { timeJson } from "./show/sandboxes.ts";
 import { parseSince, SINCE_SYNTAX } from "./show/times.ts";
 import { UsageError } from "./usage_error.ts";
@@ -29,12 +30,15 @@ const TAIL_MAX = 0xffff_ffff;
 
 const NEWLINE = 0x0a;
 
+/** How much is written at once, in bytes. */
+const WRITE_BYTES = 65_536;
+
 /** The options as commander gathers them. */
 interface LogsOptions {
   readonly follow?: boolean;
   readonly json?: boolean;
   readonly since?: string;
-  readonly tail?: number;
+  readonly tail?: number | "all";
   readonly timestamps?: boolean;
 }
 
@@ -54,7 +58,7 @@ export function logsCommand(
     .option("-f, --follow", "also what it writes from now on, until it ends")
     .option("--json", "print JSON: a line for each line or part of one")
     .option("--since <WHEN>", `only from then on: ${SINCE_SYNTAX}`)
-    .option("--tail <N>", "only so many of the last lines, or all", parseTail)
+    .option("-n, --tail <N>", "only so many of the last lines, or all; 0 for new ones", parseTail)
     .option("-t, --timestamps", "print the time before each line");
   return addAddress(command)
     .addHelpText("after", EXAMPLES)
@@ -82,12 +86,10 @@ export function sinceOf(text: string | undefined, ports: ClientPorts): number | 
   throw new UsageError(`Invalid --since ${JSON.stringify(text)}: expected ${SINCE_SYNTAX}`);
 }
 
-function parseTail(text: string): number {
-  if (text === "all") return 0;
-  if (/^\d{1,10}$/.test(text) && Number(text) > 0 && Number(text) <= TAIL_MAX) return Number(text);
-  throw new UsageError(
-    `Invalid --tail ${JSON.stringify(text)}: expected a whole number above 0, or all`,
-  );
+function parseTail(text: string): number | "all" {
+  if (text === "all") return text;
+  if (/^\d{1,10}$/.test(text) && Number(text) <= TAIL_MAX) return Number(text);
+  throw new UsageError(`Invalid --tail ${JSON.stringify(text)}: expected a whole number, or all`);
 }
 
 async function printLogs(
@@ -96,39 +98,79 @@ async function printLogs(
   since: number | undefined,
   ports: ClientPorts,
 ): Promise<number> {
+  const { follow = false, tail = "all" } = options;
+  // To the sandboxer no lines are all of them: what is wanted then is what comes from now on.
+  const from = tail === 0 ? Math.max(since ?? 0, ports.now()) : since;
   const entries = client.logs({
     target: container.id,
-    follow: options.follow ?? false,
-    tail: options.tail ?? 0,
-    ...(since === undefined ? {} : { since: timestampFromMs(since) }),
+    follow,
+    tail: tail === "all" ? 0 : tail,
+    ...(from === undefined ? {} : { since: timestampFromMs(from) }),
   });
-  const printer = new LogPrinter(options, ports);
-  try {
+  using printer = new LogPrinter(options, ports);
+  const all = (async () => {
     for await (const entry of entries) await printer.print(entry);
-  } catch (error) {
-    // Whoever read this has seen enough.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-  }
+    await printer.flush();
+  })();
+  await untilUnread(Promise.race([all, printer.failed]));
   return 0;
 }
 
-/** Prints entries, each on the stream that it was written to. */
-class LogPrinter {
+/** Prints entries, each on the stream that it was written to, and those that come together at once. */
+class LogPrinter implements Disposable {
   readonly #options: LogsOptions;
   readonly #ports: ClientPorts;
   readonly #encoder = new TextEncoder();
+  readonly #failure = Promise.withResolvers<never>();
   /** Streams of which the last entry did not end a line. */
   readonly #open = new Set<string>();
+  /** What is not written yet, all of it to one output. */
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #output: "output" | "error" = "output";
+  #written = Promise.resolve();
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: LogsOptions, ports: ClientPorts) {
     this.#options = options;
     this.#ports = ports;
+    // Mostly nobody waits for it.
+    this.#failure.promise.catch(() => undefined);
+  }
+
+  /** Rejected when something cannot be written, such as when the reader has gone. */
+  get failed(): Promise<never> {
+    return this.#failure.promise;
   }
 
   async print(entry: LogEntry): Promise<void> {
-    const { output, error } = this.#ports.streams;
-    if (this.#options.json) return await output(this.#encoder.encode(`${logJson(entry)}\n`));
-    await (entry.stream === "stderr" ? error : output)(this.#bytesOf(entry));
+    const isJson = this.#options.json === true;
+    const output = !isJson && entry.stream === "stderr" ? "error" : "output";
+    if (output !== this.#output) await this.flush();
+    this.#output = output;
+    const bytes = isJson ? this.#encoder.encode(`${logJson(entry)}\n`) : this.#bytesOf(entry);
+    this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
+    if (this.#waitingBytes >= WRITE_BYTES) await this.flush();
+    else this.#timer ??= setTimeout(() => void this.flush().catch(() => undefined), 0);
+  }
+
+  /** Writes what waits. */
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const [parts, output] = [this.#waiting, this.#output];
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    if (parts.length > 0) {
+      this.#written = this.#written.then(() => this.#ports.streams[output](joined(parts)));
+      this.#written.catch(this.#failure.reject);
+    }
+    await this.#written;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
   }
 
   #bytesOf({ at, stream, content, partial }: LogEntry): Uint8Array {
@@ -138,13 +180,19 @@ class LogPrinter {
     const before = this.#options.timestamps && begins ? `${timeJson(at) ?? "-"} ` : "";
     const after = partial || content.at(-1) === NEWLINE ? "" : "\n";
     if (before === "" && after === "") return content;
-    const [head, tail] = [this.#encoder.encode(before), this.#encoder.encode(after)];
-    const bytes = new Uint8Array(head.length + content.length + tail.length);
-    bytes.set(head);
-    bytes.set(content, head.length);
-    bytes.set(tail, head.length + content.length);
-    return bytes;
+    return joined([this.#encoder.encode(before), content, this.#encoder.encode(after)]);
   }
+}
+
+/** Pieces as one. */
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 /** An entry as one line of JSON; what is no UTF-8 in it is replaced. */

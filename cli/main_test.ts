@@ -25,6 +25,18 @@ Deno.test("quasaur --help and run wasm --help print help with examples", async (
   }
 });
 
+Deno.test("quasaur help prints the help of a command, also of one below another", async () => {
+  await using place = await Workplace.make();
+  const { code, stdout } = await place.run(["help", "run", "vmm"]);
+  assert.equal(code, 0);
+  assert.match(stdout, /^Usage: quasaur run vmm /);
+  assert.deepEqual(await place.run(["help", "run", "docker"]), {
+    code: 2,
+    stdout: "",
+    stderr: "quasaur: unknown command 'run docker'\n",
+  });
+});
+
 Deno.test("quasaur without a command shows its help and fails as a bad command line", async () => {
   await using place = await Workplace.make();
   const { code, stdout, stderr } = await place.run([]);

@@ -74,7 +74,7 @@ export function buildProgram(end: (code: number) => void): Command {
   const program = addAddress(new Command("quasaur"))
     .description("Runs programs in sandboxes, and looks after those of all sandboxers.")
     .version(`quasaur ${VERSION}`, "--version", "print the version")
-    .helpCommand("help [command]", "Print the help of a command.")
+    .helpCommand(false)
     .enablePositionalOptions()
     .addHelpText("after", EXAMPLES);
   program.commandsGroup("Sandboxes:")
@@ -109,9 +109,31 @@ export function buildProgram(end: (code: number) => void): Command {
     .addCommand(uninstallCommand(end))
     .addCommand(completionCommand())
     .addCommand(versionCommand());
-  program.addCommand(completeCommand(program), { hidden: true });
+  program.addCommand(helpCommand(program))
+    .addCommand(completeCommand(program), { hidden: true });
   configure(program);
   return program;
+}
+
+/** `quasaur help run vmm`, as other tools have it beside `quasaur run vmm --help`. */
+function helpCommand(program: Command): Command {
+  return new Command("help")
+    .description("Print the help of a command.")
+    .helpGroup("Commands:")
+    .argument("[command...]", "the command, such as: run vmm")
+    .action((words: string[]) => {
+      let found = program;
+      for (const [at, word] of words.entries()) {
+        const next = found.commands.find((each) =>
+          each.name() === word || each.aliases().includes(word)
+        );
+        if (next === undefined) {
+          throw new UsageError(`unknown command '${words.slice(0, at + 1).join(" ")}'`);
+        }
+        found = next;
+      }
+      found.help();
+    });
 }
 
 /** Makes a command and those below it throw, and speak like the rest of the program. */

@@ -10,7 +10,13 @@ import { allSandboxes } from "./client/all_sandboxes.ts";
 import { addAddress, append, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
 import { SOME_FAILED } from "./exit_codes.ts";
-import { type Filter, FILTER_SYNTAX, filtersOf } from "./sandbox_filter.ts";
+import {
+  type Filter,
+  FILTER_SYNTAX,
+  filtersOf,
+  isOfKind,
+  parseAskedKind,
+} from "./sandbox_filter.ts";
 import {
   colourOfState,
   isOver,
@@ -60,7 +66,11 @@ export function psCommand(
     .option("-a, --all", "also those that are over")
     .option("-f, --filter <KEY=VALUE>", FILTER_SYNTAX, append)
     .option("--json", "print JSON: an array of sandboxes")
-    .option("--kind <KIND>", "only of this kind, such as wasm, vmm or quark")
+    .option(
+      "--kind <KIND>",
+      "only of this kind: wasm, vmm, quark, or gvisor for those of quark on gVisor",
+      (text: string) => parseAskedKind(text),
+    )
     .option("-n, --namespace <NAME>", "only of this containerd namespace, such as k8s.io")
     .option("--no-trunc", "print ids in full")
     .option("-q, --quiet", "print ids only, in full");
@@ -83,7 +93,7 @@ async function showSandboxes(
     // Whoever asks for a state means it, over or not.
     const all = options.all === true || filters.some(({ key }) => key === "state" || key === "id");
     const sandboxes = found.map(({ sandbox }) => sandbox).filter((sandbox) =>
-      (all || !isOver(sandbox)) && (kind === undefined || sandbox.kind === kind) &&
+      (all || !isOver(sandbox)) && (kind === undefined || isOfKind(sandbox, kind)) &&
       filters.every((filter: Filter) => filter.takes(sandbox))
     );
     ports.print(textOf(sandboxes, options, ports));

@@ -86,12 +86,32 @@ Deno.test("ps --json prints plain JSON, with no trace of the wire", async () => 
 
 Deno.test("ps refuses filters that are none", async () => {
   const ports = new FakePorts([new FakeClient()]);
-  for (const filter of ["x", "x=1", "state=gone", "name="]) {
+  for (const filter of ["x", "x=1", "state=gone", "name=", "kind=docker"]) {
     await assert.rejects(
       runCommandWith(psCommand, ports, ["--filter", filter]),
       (error) => error instanceof UsageError && error.message.includes(JSON.stringify(filter)),
     );
   }
+});
+
+Deno.test("ps finds what runs on gVisor by the name that it was run by, and refuses unknown kinds", async () => {
+  const sandbox = (id: string, runtime: string) => ({ id, kind: "quark", runtime });
+  const sandboxes = [
+    sandbox("a", "io.containerd.quasaur-gvisor.v1"),
+    sandbox("b", "io.containerd.quasaur-quark.v1"),
+  ];
+  for (const [kind, ids] of [["gvisor", "a\n"], ["quark", "a\nb\n"]] as const) {
+    for (const args of [["--kind", kind], ["--filter", `kind=${kind}`]]) {
+      const ports = new FakePorts([new FakeClient({ sandboxes })]);
+      assert.equal(await runCommandWith(psCommand, ports, ["-q", "-a", ...args]), 0);
+      assert.equal(ports.said.output, ids);
+    }
+  }
+  const ports = new FakePorts([new FakeClient({ sandboxes })]);
+  await assert.rejects(runCommandWith(psCommand, ports, ["--kind", "docker"]), {
+    name: "UsageError",
+    message: /--kind "docker": expected one of wasm, vmm, quark, gvisor/,
+  });
 });
 
 Deno.test("ps shows the others where a sandboxer fails, tells it, and ends with 1", async () => {

@@ -48,6 +48,12 @@ export function runCommand(end: (code: number) => void): Command {
 
 /** Reached for any kind that has no command of its own. */
 function refuseKind(kind: string): void {
+  if (kind.startsWith("-")) {
+    throw new UsageError(
+      `expected the kind before option '${kind}': quasaur run KIND [options] WHAT, with wasm, vmm, ` +
+        "gvisor or quark as KIND",
+    );
+  }
   try {
     checkKind(kind);
   } catch (error) {

@@ -9,10 +9,11 @@ import { Command } from "commander";
 import { type GvisorOpenOptions, type GvisorSandboxer, open } from "../mod.ts";
 import { type OwnTerminal, ownTerminal } from "./raw_terminal.ts";
 import { checkRights, LINUX_HELP, type LinuxCommandOptions, runLinux, warn } from "./run_linux.ts";
-import { addConfigOptions, addRunOptions } from "./run_options.ts";
+import { addConfigOptions, addNetOption, addRunOptions } from "./run_options.ts";
 import { checkHostPorts } from "./run_publish.ts";
 import { THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
 import { type GvisorNet, parseGvisorNet } from "./run_values.ts";
+import { UsageError } from "./usage_error.ts";
 
 const EXAMPLES = `
 The command sees gVisor's kernel in the place of the host's. What it writes to a directory goes there;
@@ -22,9 +23,12 @@ ${LINUX_HELP.trimStart()}
 With --net host, it listens at the host's own ports: --publish can only name a port twice.
 
 Examples:
-  quasaur run gvisor ./alpine.tar -- -c 'dmesg | head'
+  quasaur run gvisor ./alpine.tar -- sh -c 'dmesg | head'
   quasaur run gvisor -it --net host docker.io/library/debian:12 bash
   quasaur run gvisor --rootfs ./alpine --memory 512Mi --volume ./data:/data:ro -- ls /data`;
+
+/** Below that gVisor itself does not start. */
+const MEMORY_BYTES_MIN = 8 * 2 ** 20;
 
 /** The options as commander gathers them. */
 interface GvisorCommandOptions extends LinuxCommandOptions {
@@ -55,12 +59,12 @@ export function runGvisorCommand(
     .description("Run a command over an application kernel (gVisor).")
     .usage("[options] WHAT [--] [args...]")
     .argument("[words...]", "what to run, and its arguments")
-    .passThroughOptions()
-    .option(
-      "--net <WHAT>",
-      "none, host, or the path of a network namespace, default none",
-      parseGvisorNet,
-    );
+    .passThroughOptions();
+  addNetOption(
+    command,
+    "none, host, or the path of a network namespace, default none",
+    parseGvisorNet,
+  );
   return addConfigOptions(addRunOptions(command), "quark")
     .addHelpText("after", EXAMPLES)
     .action(async (words: string[], options: GvisorCommandOptions) => {
@@ -85,6 +89,12 @@ async function runOverGvisor(
   const { net = { kind: "none" } } = options;
   const network = net.kind === "namespace" ? net.path : net.kind;
   checkHostPorts(publish, network);
+  if (memory !== undefined && memory < MEMORY_BYTES_MIN) {
+    throw new UsageError(
+      `Invalid --memory: ${memory} bytes are too few, as gVisor takes some itself: expected at ` +
+        "least 8Mi",
+    );
+  }
   return await runLinux({
     kind: "gvisor",
     commandLine,

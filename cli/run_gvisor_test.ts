@@ -53,6 +53,17 @@ Deno.test("run gvisor asks for what its options say", async () => {
   assert.equal(container?.readonlyRootfs, true);
 });
 
+Deno.test("run gvisor takes docker's names of options, and refuses memory that gVisor cannot start in", async () => {
+  const words = ["--network", "host", "-m", "64m", "-l", "a=b", "--entrypoint", ""];
+  const { driver } = await runGvisor([...words, "--rootfs", "/tmp", "exit", "0"]);
+  assert.deepEqual(driver.sandboxes[0]?.network, { kind: "host" });
+  assert.equal(driver.sandboxes[0]?.resources?.memoryBytes, 64 << 20);
+  await assert.rejects(runGvisor(["--memory", "512", "--rootfs", "/tmp", "exit", "0"]), {
+    name: "UsageError",
+    message: /512 bytes are too few.*at least 8Mi/,
+  });
+});
+
 Deno.test("run gvisor has no network unless it is asked for, and a hostname", async () => {
   const { driver } = await runGvisor(["--rootfs", "/tmp", "exit", "0"]);
   assert.deepEqual(driver.sandboxes[0]?.network, { kind: "none" });

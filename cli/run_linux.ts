@@ -16,7 +16,7 @@ import {
 import { userDirectory } from "../sandboxers/embedded/workplace.ts";
 import { DEFAULT_HOST_LAUNCHER_PATH } from "../sandboxers/host/launcher_file.ts";
 import { type OwnTerminal, RawTerminal } from "./raw_terminal.ts";
-import { environmentOf, type RunCommandOptions } from "./run_options.ts";
+import { entrypointOf, environmentOf, type RunCommandOptions } from "./run_options.ts";
 import { findSubject, imageOptions, type Subject } from "./run_subject.ts";
 import {
   chooseSandboxer,
@@ -96,6 +96,11 @@ export type EmbeddedRun = (
 export async function checkRights(what: string, kind: "vmm" | "gvisor"): Promise<void> {
   if (await has({ name: "run", command: DEFAULT_HOST_LAUNCHER_PATH }) && await mayWrite(kind)) {
     return;
+  }
+  // Machines are for every user.
+  const uid = await has({ name: "sys", kind: "uid" }) ? Deno.uid() : undefined;
+  if (kind === "gvisor" && uid !== undefined && uid !== 0) {
+    throw new SandboxError("PermissionDenied", `${what} as user ${uid}: run this as root`);
   }
   throw new SandboxError(
     "PermissionDenied",
@@ -195,10 +200,10 @@ function runOptions(
   options: LinuxCommandOptions,
   terminal: OwnTerminal | undefined,
 ): LinuxRunOptions {
-  const { workdir, user, volume = [], memory, readOnly = false, entrypoint } = options;
+  const { workdir, user, volume = [], memory, readOnly = false } = options;
   return {
     ...(words.length === 0 ? {} : { command: words }),
-    ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+    ...entrypointOf(options),
     env: environmentOf(options),
     mounts: volume,
     readonlyRootfs: readOnly,

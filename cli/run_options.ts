@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { DirectoryMount, PublishedPort } from "../mod.ts";
 import { addAddress, append } from "./client/command.ts";
 import { DEFAULT_DETACH_KEYS } from "./client/detach_keys.ts";
@@ -105,9 +105,12 @@ export function addRunOptions(command: Command): Command {
   command
     .option("--image <IMAGE>", "what to run, where WHAT could be taken for something else")
     .option("--rootfs <DIR>", "a directory as its root file system, in the place of WHAT")
-    .option("--entrypoint <PROGRAM>", "what to run in the place of the image's entrypoint")
+    .option(
+      "--entrypoint <PROGRAM>",
+      'what to run in the place of the image\'s entrypoint; "" for none',
+    )
     .option("--name <NAME>", "its name, default made up", parseName)
-    .option("--label <NAME=VALUE>", "a label; may be repeated", variables(parseLabel))
+    .option("-l, --label <NAME=VALUE>", "a label; may be repeated", variables(parseLabel))
     .option("--rm", "remove it once it has ended; without a sandboxer always done")
     .option("-d, --detach", "leave it running in a sandboxer, and print its id")
     .option("-i, --interactive", "pass standard input on; not detached, that is always done")
@@ -140,7 +143,7 @@ export function addRunOptions(command: Command): Command {
       parseUserName,
     )
     .option("--cpus <N>", "CPUs, default all, or the configuration's", parseCpus)
-    .option("--memory <SIZE>", "most memory it uses, such as 256Mi", parseMemory)
+    .option("-m, --memory <SIZE>", "most memory it uses, such as 256Mi", parseMemory)
     .option("--hostname <NAME>", "hostname inside, default quasaur", parseHostname)
     .option("--read-only", "its root file system cannot be written to")
     .option(
@@ -158,6 +161,24 @@ export function addRunOptions(command: Command): Command {
     )
     .option("--embedded", "run it in this process, also where a sandboxer is there");
   return addAddress(command);
+}
+
+/**
+ * Adds the option that says what a sandbox reaches; it is taken by the name that docker has for it, too.
+ *
+ * @param command The command.
+ * @param about Its help.
+ * @param parse Reads its value.
+ */
+export function addNetOption(
+  command: Command,
+  about: string,
+  parse: (text: string) => unknown,
+): Command {
+  const other = new Option("--network <WHAT>", about).hideHelp().argParser((text: string) => {
+    command.setOptionValue("net", parse(text));
+  });
+  return command.option("--net <WHAT>", about, parse).addOption(other);
 }
 
 /**
@@ -179,4 +200,12 @@ export function addConfigOptions(command: Command, kind: string): Command {
 /** The environment that was asked for: single variables go before those of files. */
 export function environmentOf({ env = {}, envFile = {} }: RunCommandOptions): Variables {
   return { ...envFile, ...env };
+}
+
+/** What stands before the command in the place of the image's own; an empty one takes that away. */
+export function entrypointOf(
+  { entrypoint }: RunCommandOptions,
+): { readonly entrypoint?: readonly string[] } {
+  if (entrypoint === undefined) return {};
+  return { entrypoint: entrypoint === "" ? [] : [entrypoint] };
 }

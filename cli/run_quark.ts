@@ -9,7 +9,7 @@ import { Command } from "commander";
 import { SandboxError } from "../mod.ts";
 import { ownTerminal } from "./raw_terminal.ts";
 import { LINUX_HELP, type LinuxCommandOptions, runLinux } from "./run_linux.ts";
-import { addRunOptions } from "./run_options.ts";
+import { addNetOption, addRunOptions } from "./run_options.ts";
 import { checkHostPorts } from "./run_publish.ts";
 import { THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
 import { type GvisorNet, parseGvisorNet } from "./run_values.ts";
@@ -20,7 +20,7 @@ or what --address names.
 ${LINUX_HELP.trimStart()}
 
 Examples:
-  quasaur run quark ./alpine.tar -- -c 'uname -a'
+  quasaur run quark ./alpine.tar -- uname -a
   quasaur run quark -d --name db --net /run/netns/db docker.io/library/postgres:17`;
 
 /** The options as commander gathers them. */
@@ -42,12 +42,12 @@ export function runQuarkCommand(
     .description("Run a command over an application kernel (Quark), through a sandboxer.")
     .usage("[options] WHAT [--] [args...]")
     .argument("[words...]", "what to run, and its arguments")
-    .passThroughOptions()
-    .option(
-      "--net <WHAT>",
-      "none, host, or the path of a network namespace, default the sandboxer's choice",
-      parseGvisorNet,
-    );
+    .passThroughOptions();
+  addNetOption(
+    command,
+    "none, host, or the path of a network namespace, default the sandboxer's choice",
+    parseGvisorNet,
+  );
   return addRunOptions(command)
     .addHelpText("after", EXAMPLES)
     .action(async (words: string[], options: QuarkCommandOptions) => {

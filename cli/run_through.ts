@@ -11,6 +11,7 @@ import type { Command } from "commander";
 import { type ImageOptions, SandboxError } from "../mod.ts";
 import type { RunRequestSchema } from "../proto/gen/quasaur/management/v1/management_pb.ts";
 import { DEFAULT_ADDRESSES } from "../sandboxers/client/find.ts";
+import type { Fleet } from "../sandboxers/client/fleet.ts";
 import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { EmbeddedImages } from "../sandboxers/embedded/images.ts";
 import { linuxImageRun, linuxRootfsRun } from "../sandboxers/embedded/linux_files.ts";
@@ -22,7 +23,7 @@ import { addressesOf } from "./client/command.ts";
 import { parseDetachKeys } from "./client/detach_keys.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
 import type { OwnTerminal } from "./raw_terminal.ts";
-import { environmentOf, type RunCommandOptions } from "./run_options.ts";
+import { entrypointOf, environmentOf, type RunCommandOptions } from "./run_options.ts";
 import { imageOptions, type Subject } from "./run_subject.ts";
 import type { RunContext, RunEnd } from "./run_within.ts";
 import { complain } from "./terminal.ts";
@@ -115,10 +116,16 @@ export async function chooseSandboxer(
   const name = SANDBOXERS[kind];
   const usual = DEFAULT_ADDRESSES[name];
   const isNamed = addresses.length > 0 || hasAddressVariable();
-  if (!isAsked && !isNamed && !await ports.isThere(usual)) return undefined;
-  const found = await find(name, addresses, ports);
-  if (found.client !== undefined) return found.client;
-  if (isAsked) throw found.problem;
+  if (isNamed || await ports.isThere(usual)) {
+    // What listens for other kinds is nobody's business.
+    const fleet = await ports.open(isNamed ? addresses : [usual]).catch((error: unknown) => {
+      if (isAsked || isNamed) throw error;
+      return undefined;
+    });
+    const client = fleet === undefined ? undefined : await ofKind(name, fleet);
+    if (client !== undefined) return client;
+  }
+  if (isAsked) throw noneOf(name, addresses);
   return undefined;
 }
 
@@ -130,12 +137,11 @@ function hasAddressVariable(): boolean {
   }
 }
 
-async function find(
+/** The sandboxer of a kind; the others are closed. */
+async function ofKind(
   name: "wasm" | "vmm" | "quark",
-  addresses: readonly string[],
-  ports: ThroughPorts,
-) {
-  const fleet = await ports.open(addresses);
+  fleet: Fleet,
+): Promise<ManagementClient | undefined> {
   const client = await fleet.ofKind(name).catch((error: unknown) => {
     fleet[Symbol.dispose]();
     throw error;
@@ -143,17 +149,20 @@ async function find(
   for (const other of fleet.clients) {
     if (other !== client) other.close();
   }
-  const [problem] = fleet.problems;
-  return {
-    client,
-    problem: problem ?? new SandboxError(
-      "Unavailable",
-      addresses.length > 0
-        ? `no sandboxer of the kind ${name} is at ${addresses.map((at) => `"${at}"`).join(" or ")}`
-        : `no sandboxer of the kind ${name} is running: nobody listens at ` +
-          `"${DEFAULT_ADDRESSES[name]}": start one, or name its socket with --address`,
-    ),
-  };
+  return client;
+}
+
+function noneOf(name: "wasm" | "vmm" | "quark", addresses: readonly string[]): SandboxError {
+  return new SandboxError(
+    "Unavailable",
+    addresses.length > 0
+      ? `no sandboxer of the kind ${name} is at ${addresses.map((at) => `"${at}"`).join(" or ")}`
+      : `no sandboxer of the kind ${name} is running: nobody listens at ` +
+        `"${
+          DEFAULT_ADDRESSES[name]
+        }": start it, such as with \`systemctl start quasaur-${name}\`, ` +
+        "or name its socket with --address",
+  );
 }
 
 /**
@@ -206,6 +215,7 @@ export async function runThrough(
       signals: context.signals,
       // Without a terminal every byte is the process's.
       detachKeys: terminal === undefined ? undefined : keys,
+      unread: "end",
     });
     return endOf(end);
   } catch (error) {
@@ -221,7 +231,7 @@ export async function runThrough(
 }
 
 function endOf(end: AttachedEnd): RunEnd | undefined {
-  if (end.kind === "detached") {
+  if (end.kind !== "exit") {
     complain("left it running");
     return undefined;
   }
@@ -306,10 +316,10 @@ async function linuxParts(
   work: MessagePorts,
 ): Promise<RunParts> {
   const { name, source, words } = subject;
-  const { entrypoint, user, workdir } = options;
+  const { user, workdir } = options;
   const wish = {
     ...(words.length === 0 ? {} : { command: words }),
-    ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+    ...entrypointOf(options),
     env: environmentOf(options),
     ...(workdir === undefined ? {} : { workdir }),
     ...(user === undefined ? {} : { user }),
@@ -318,7 +328,7 @@ async function linuxParts(
     const images = imagesOf(options, work);
     const { options: run, template } = await linuxImageRun(
       { ...wish, image: name, signal: work.context.signal },
-      source,
+      await images.find(name),
       images,
       work.files,
     );
@@ -339,15 +349,15 @@ async function moduleParts(
   work: MessagePorts,
 ): Promise<RunParts> {
   const { source, words, name } = subject;
-  const { workdir, user, entrypoint, rootfs } = options;
+  const { workdir, user, rootfs } = options;
   const env = environmentOf(options);
   if (source.kind === "image") {
-    const image = work.files.use(
-      await imagesOf(options, work).use(name, source, work.context.signal),
-    );
+    const images = imagesOf(options, work);
+    const found = await images.find(name);
+    const image = work.files.use(await images.use(name, found, work.context.signal));
     const { args, ...run } = await imageProcess(image, {
       ...(words.length === 0 ? {} : { command: words }),
-      ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+      ...entrypointOf(options),
       env,
       ...(workdir === undefined ? {} : { workdir }),
       ...(user === undefined ? {} : { user }),

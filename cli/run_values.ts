@@ -7,6 +7,7 @@
 
 import type { DirectoryMount, WasmEngine } from "../mod.ts";
 import { isUser, USER_SYNTAX } from "../sandboxers/images/users.ts";
+import { parseSpan } from "./show/times.ts";
 import { parseSize, SIZE_SYNTAX } from "./units.ts";
 import { UsageError } from "./usage_error.ts";
 
@@ -56,7 +57,10 @@ function isDirectory(path: string): boolean {
  */
 export function parseEnvironment(text: string): readonly [string, string] {
   const at = text.indexOf("=");
-  if (at < 1) throw bad("--env", text, "NAME=VALUE");
+  if (at < 1) {
+    const own = "NAME=VALUE: variables of this command's own environment are not passed on";
+    throw bad("--env", text, own);
+  }
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
@@ -248,29 +252,27 @@ function isThere(path: string): boolean {
   }
 }
 
-/** The units of {@link parseDuration}, in milliseconds. */
-const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
-  "": 1000,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
-
-/** The longest time that a timer can count, in milliseconds. */
-const DURATION_MS_MAX = 2_147_483_647;
+const MS_PER_DAY = 86_400_000;
+/** The longest time that a timer can count, in milliseconds: some 24 days. */
+const TIMER_MS_MAX = 2_147_483_647;
 
 /**
  * Reads a duration, in seconds where it has no unit.
  *
  * @param text What was written.
  * @param option The option, for the message.
+ * @param maxMs The longest one that is taken, in milliseconds.
  * @returns Milliseconds.
  * @throws {UsageError}
  */
-export function parseDuration(text: string, option = "--timeout"): number {
-  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text) ?? [];
-  const ms = digits === "" ? 0 : Math.ceil(Number(digits) * (DURATION_UNITS_MS[unit] ?? NaN));
-  if (ms > 0 && ms <= DURATION_MS_MAX) return ms;
-  throw bad(option, text, "a duration such as 30s: a number above 0 with ms, s, m or h");
+export function parseDuration(text: string, option = "--timeout", maxMs = TIMER_MS_MAX): number {
+  const span = parseSpan(/^\d+(\.\d+)?$/.test(text) ? `${text}s` : text) ?? 0;
+  const ms = Math.ceil(span);
+  if (ms > 0 && ms <= maxMs) return ms;
+  throw bad(
+    option,
+    text,
+    "a duration such as 30s or 1h30m: numbers with ms, s, m, h or d" +
+      (ms > maxMs ? `, at most ${Math.floor(maxMs / MS_PER_DAY)}d` : ""),
+  );
 }

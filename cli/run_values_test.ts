@@ -96,6 +96,10 @@ Deno.test("--cpus, --net, --user and --timeout take what they mean", () => {
   assert.equal(parseDuration("1.5s"), 1500);
   assert.equal(parseDuration("2m"), 120_000);
   assert.equal(parseDuration("20ms"), 20);
+  assert.equal(parseDuration("1h30m"), 5_400_000);
+  assert.equal(parseDuration("1d"), 86_400_000);
+  // Not everything is counted by a timer.
+  assert.equal(parseDuration("90d", "--unused-for", 1e10), 7_776_000_000);
 });
 
 Deno.test("--user of run takes names too, and numbers as before", () => {
@@ -137,8 +141,8 @@ Deno.test("values for machines say what is wrong with them", () => {
     [() => parseUser("root"), /--user "root": expected UID or UID:GID/],
     [() => parseUser("1:"), /--user/],
     [() => parseDuration("0"), /--timeout "0": expected a duration/],
-    [() => parseDuration("1d"), /--timeout/],
-    [() => parseDuration("999999999h"), /--timeout/],
+    [() => parseDuration("1w"), /--timeout/],
+    [() => parseDuration("999999999h"), /--timeout .*at most 24d/],
     [() => parseVolume("/tmp"), /--volume "\/tmp": expected SOURCE:DESTINATION/],
     [() => parseVolume("/tmp:/a:rx"), /--volume/],
     [() => parseVolume("/tmp:/a/../b"), /--volume .*without "\.\."/],

@@ -9,7 +9,7 @@ import { Command } from "commander";
 import { open, type VmmOpenOptions, type VmmSandboxer } from "../mod.ts";
 import { type OwnTerminal, ownTerminal } from "./raw_terminal.ts";
 import { checkRights, LINUX_HELP, type LinuxCommandOptions, runLinux, warn } from "./run_linux.ts";
-import { addConfigOptions, addRunOptions } from "./run_options.ts";
+import { addConfigOptions, addNetOption, addRunOptions } from "./run_options.ts";
 import { THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
 import { parseNet } from "./run_values.ts";
 import { UsageError } from "./usage_error.ts";
@@ -22,7 +22,7 @@ ${LINUX_HELP.trimStart()}
 --publish needs --net user, and stands for it. Ports of the host below 1024 cannot be published.
 
 Examples:
-  quasaur run vmm ./alpine.tar -- -c 'uname -a'
+  quasaur run vmm ./alpine.tar -- uname -a
   quasaur run vmm -it --net user docker.io/library/debian:12 bash
   quasaur run vmm -d -p 8080:80 --name web docker.io/library/nginx:1
   quasaur run vmm --image debian.erofs --memory 512Mi --volume ./data:/data:ro -- ls /data`;
@@ -59,8 +59,8 @@ export function runVmmCommand(
     .description("Run a command in a machine of its own (microVM).")
     .usage("[options] WHAT [--] [args...]")
     .argument("[words...]", "what to run, and its arguments")
-    .passThroughOptions()
-    .option("--net <WHAT>", "none or user (what this user reaches), default none", parseNet);
+    .passThroughOptions();
+  addNetOption(command, "none or user (what this user reaches), default none", parseNet);
   return addConfigOptions(addRunOptions(command), "vmm")
     .addHelpText("after", EXAMPLES)
     .action(async (words: string[], options: VmmCommandOptions) => {

@@ -14,7 +14,13 @@ import {
   type Sandboxer,
   type WasmEngine,
 } from "../mod.ts";
-import { addRunOptions, environmentOf, type RunCommandOptions } from "./run_options.ts";
+import {
+  addNetOption,
+  addRunOptions,
+  entrypointOf,
+  environmentOf,
+  type RunCommandOptions,
+} from "./run_options.ts";
 import { checkHostPorts } from "./run_publish.ts";
 import { findSubject, imageOptions, type Subject } from "./run_subject.ts";
 import { chooseSandboxer, runThrough, THROUGH_PORTS, type ThroughPorts } from "./run_through.ts";
@@ -99,8 +105,8 @@ export function runWasmCommand(
       "--isolation <LEVEL>",
       "thread or process: of a sandboxer, beside its others or by itself",
       parseIsolation,
-    )
-    .option("--net <WHAT>", "host, or the path of a network namespace, default host", parseWasmNet);
+    );
+  addNetOption(command, "host, or the path of a network namespace, default host", parseWasmNet);
   return addRunOptions(command)
     .addHelpText("after", EXAMPLES)
     .action(async (words: string[], options: WasmOptions) => {
@@ -185,7 +191,7 @@ async function runEmbedded(
 }
 
 function runOptions(subject: Subject, options: WasmOptions): RunOptions {
-  const { dir = [], volume = [], memory, cpus, workdir, user, entrypoint } = options;
+  const { dir = [], volume = [], memory, cpus, workdir, user } = options;
   const { source, words, name } = subject;
   const isImage = source.kind === "image";
   const [path = "", ...rest] = options.rootfs === undefined ? [name, ...words] : words;
@@ -194,7 +200,7 @@ function runOptions(subject: Subject, options: WasmOptions): RunOptions {
     ...(options.rootfs === undefined ? {} : { rootfs: options.rootfs }),
     // An image has arguments of its own, where none are given.
     ...(isImage && rest.length === 0 ? {} : { args: rest }),
-    ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+    ...entrypointOf(options),
     env: environmentOf(options),
     mounts: [...dir, ...volume],
     readonlyRootfs: options.readOnly === true,

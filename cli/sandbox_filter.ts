@@ -22,6 +22,29 @@ export const FILTER_SYNTAX: string =
 /** The names of the keys, for completion. */
 export const FILTER_KEYS: readonly string[] = KEYS;
 
+/** Kinds that can be asked for: those of sandboxers, and the other kernel that the one of quark has. */
+const ASKED_KINDS = ["wasm", "vmm", "quark", "gvisor"] as const;
+
+/**
+ * Reads a kind that sandboxes are asked for by.
+ *
+ * @param text What was written.
+ * @param option The option, for the message.
+ * @param whole All that was written, for the message.
+ * @throws {UsageError} Where there is no such kind.
+ */
+export function parseAskedKind(text: string, option = "--kind", whole = text): string {
+  if (ASKED_KINDS.some((kind) => kind === text)) return text;
+  throw new UsageError(
+    `Invalid ${option} ${JSON.stringify(whole)}: expected one of ${ASKED_KINDS.join(", ")}`,
+  );
+}
+
+/** Whether a sandbox is of a kind; `gvisor` are those of the sandboxer quark that run on gVisor. */
+export function isOfKind({ kind, runtime }: Sandbox, asked: string): boolean {
+  return kind === asked || (asked === "gvisor" && kind === "quark" && /gvisor/.test(runtime));
+}
+
 /** One key with the values that fit. */
 export interface Filter {
   /** The key. */
@@ -34,7 +57,7 @@ export interface Filter {
 const FITS: Readonly<Record<FilterKey, (sandbox: Sandbox, value: string) => boolean>> = {
   id: ({ id }, value) => id.startsWith(value),
   name: ({ name }, value) => name.includes(value),
-  kind: ({ kind }, value) => kind === value,
+  kind: isOfKind,
   state: (sandbox, value) =>
     stateOf(sandbox) === value ||
     sandbox.containers.some((container) => processStateOf(container) === value),
@@ -77,6 +100,7 @@ export function filtersOf(texts: readonly string[]): Filter[] {
         `Invalid --filter ${JSON.stringify(text)}: expected one of ${STATES.join(", ")}`,
       );
     }
+    if (key === "kind") parseAskedKind(value, "--filter", text);
     values.set(key, [...values.get(key) ?? [], value]);
   }
   return [...values].map(([key, some]) => ({

@@ -5,11 +5,12 @@
  */
 
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { Fleet } from "../sandboxers/client/fleet.ts";
 import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { addAddress, withFleet } from "./client/command.ts";
 import { CLIENT_PORTS, type ClientPorts } from "./client/ports.ts";
+import { untilUnread } from "./client/until_unread.ts";
 import { showBytes, showShare } from "./show/amounts.ts";
 import { shortId } from "./show/sandboxes.ts";
 import { type Column, table } from "./show/table.ts";
@@ -38,6 +39,8 @@ const SINGLE_MS = 500;
 /** To the upper left corner, and everything from there on cleared (ECMA-48). */
 const CLEAR = "\x1b[H\x1b[J";
 
+const encoder = new TextEncoder();
+
 /** The options as commander gathers them. */
 interface StatsOptions {
   readonly containers?: boolean;
@@ -61,11 +64,10 @@ export function statsCommand(
     .description("Show what sandboxes use.")
     .argument("[TARGETS...]", "sandboxes, by id, name or the beginning of an id; default: all")
     .option("-c, --containers", "a line for each container in the place of its sandbox")
-    .option(
-      "--interval <DURATION>",
-      "how often, such as 5s; default 1s",
-      parseInterval,
-      INTERVAL_MS,
+    .addOption(
+      new Option("--interval <DURATION>", "how often, such as 5s")
+        .argParser(parseInterval)
+        .default(INTERVAL_MS, "1s"),
     )
     .option("--json", "print JSON: a line for each sandbox or container, each time")
     .option("--no-stream", "once")
@@ -103,8 +105,8 @@ async function showStats(
     byContainer: options.containers ?? false,
     describe: async (client) => await client.list(),
   });
-  if (options.json) await printLines(watched, rows, options, ports);
-  else if (options.stream) await redraw(watched, rows, options, ports);
+  if (options.json) await untilUnread(printLines(watched, rows, options, ports));
+  else if (options.stream) await untilUnread(redraw(watched, rows, options, ports));
   else {
     await Promise.all(watched.map(async (one) => {
       let samples = 0;
@@ -150,7 +152,8 @@ async function printLines(
         samples++;
         // The first sample of one look has no share of CPU yet.
         if (!stream && samples < 2) continue;
-        ports.print(some.map((row) => `${JSON.stringify(row)}\n`).join(""));
+        const lines = some.map((row) => `${JSON.stringify(row)}\n`).join("");
+        await ports.streams.output(encoder.encode(lines));
         if (!stream) break;
       }
     }));
@@ -159,7 +162,7 @@ async function printLines(
   }
 }
 
-/** The table, again and again, until the first of the sandboxers goes. */
+/** The table, again and again, until the first of the sandboxers or the reader goes. */
 async function redraw(
   watched: readonly Watched[],
   rows: UsageRows,
@@ -168,18 +171,27 @@ async function redraw(
 ): Promise<void> {
   const over = new AbortController();
   const before = ports.terminal() === undefined ? "" : CLEAR;
-  const draw = (): void => ports.print(before + textOf(rows.all(), options, ports));
+  const { promise: unread, reject } = Promise.withResolvers<never>();
+  let isDrawing = false;
+  const draw = (): void => {
+    if (isDrawing) return;
+    isDrawing = true;
+    ports.streams.output(encoder.encode(before + textOf(rows.all(), options, ports))).then(() => {
+      isDrawing = false;
+    }, reject);
+  };
   // Drawn once a turn, however many sandboxers there are.
   let timer: ReturnType<typeof setInterval> | undefined;
+  const all = Promise.all(watched.map(async (one) => {
+    for await (const sample of samplesOf(one, options.interval, over.signal)) {
+      await rows.take(one.client, sample);
+      if (timer !== undefined) continue;
+      timer = setInterval(draw, options.interval);
+      draw();
+    }
+  }));
   try {
-    await Promise.all(watched.map(async (one) => {
-      for await (const sample of samplesOf(one, options.interval, over.signal)) {
-        await rows.take(one.client, sample);
-        if (timer !== undefined) continue;
-        timer = setInterval(draw, options.interval);
-        draw();
-      }
-    }));
+    await Promise.race([all, unread]);
   } finally {
     clearInterval(timer);
     over.abort();

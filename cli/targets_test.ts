@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { ProcessState, SandboxState } from "../proto/gen/quasaur/management/v1/management_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  LogEntrySchema,
+  ProcessState,
+  SandboxState,
+} from "../proto/gen/quasaur/management/v1/management_pb.ts";
+import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { killCommand } from "./kill.ts";
 import { logsCommand } from "./logs.ts";
@@ -108,6 +115,72 @@ Deno.test("logs put each line on its stream, with times where lines begin, and n
   assert.deepEqual(ports.said.errors, ["2026-01-01T12:00:00.000Z oops\n"]);
   const [[, request] = []] = client.calls;
   assert.deepEqual(request, { target: "d1", follow: false, tail: 5 });
+});
+
+Deno.test("logs write together what comes together, in its order, and end when nobody reads them", async () => {
+  const entry = (stream: string, text: string) => ({
+    stream,
+    content: new TextEncoder().encode(text),
+  });
+  const logs = [
+    ...Array.from({ length: 50 }, (_, at) => entry("stdout", `${at}\n`)),
+    entry("stderr", "oops\n"),
+    entry("stdout", "end\n"),
+  ];
+  const writes: string[] = [];
+  const write = (bytes: Uint8Array) => {
+    writes.push(new TextDecoder().decode(bytes));
+    return Promise.resolve();
+  };
+  class Noted extends FakePorts {
+    override readonly streams: FakePorts["streams"] = {
+      input: () => ReadableStream.from([]),
+      output: write,
+      error: write,
+    };
+  }
+  assert.equal(
+    await runCommandWith(
+      logsCommand,
+      new Noted([new FakeClient({ sandboxes: [BOX], logs })]),
+      ["box"],
+    ),
+    0,
+  );
+  assert.equal(
+    writes.join(""),
+    logs.map(({ content }) => new TextDecoder().decode(content)).join(""),
+  );
+  assert.ok(writes.length < 10, `${writes.length} writes`);
+  class Unread extends FakePorts {
+    override readonly streams: FakePorts["streams"] = {
+      input: () => ReadableStream.from([]),
+      output: () => Promise.reject(new Deno.errors.BrokenPipe()),
+      error: () => Promise.resolve(),
+    };
+  }
+  const client: ManagementClient = new FakeClient({ sandboxes: [BOX] });
+  // One line, and then nothing for ever.
+  client.logs = async function* () {
+    yield create(LogEntrySchema, entry("stdout", "x\n"));
+    await new Promise(() => undefined);
+  };
+  const ports = new Unread([client]);
+  assert.equal(await runCommandWith(logsCommand, ports, ["-f", "box"]), 0);
+  assert.deepEqual(ports.said.errors, []);
+});
+
+Deno.test("logs --tail 0 asks for what comes from now on", async () => {
+  const client = new FakeClient({ sandboxes: [BOX] });
+  const ports = new FakePorts([client]);
+  assert.equal(await runCommandWith(logsCommand, ports, ["-f", "-n", "0", "box"]), 0);
+  const [[, request] = []] = client.calls;
+  assert.deepEqual(request, {
+    target: "d1",
+    follow: true,
+    tail: 0,
+    since: timestampFromMs(ports.now()),
+  });
 });
 
 Deno.test("logs say what the sandboxer says where there are none", async () => {

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Bytes in one of each unit; the spellings of Kubernetes quantities. */
+/** Bytes in one of each unit: the spellings of Kubernetes quantities, and the small ones of docker. */
 const UNIT_BYTES: Readonly<Record<string, number>> = {
   "": 1,
   k: 1e3,
@@ -15,11 +15,14 @@ const UNIT_BYTES: Readonly<Record<string, number>> = {
   Mi: 2 ** 20,
   Gi: 2 ** 30,
   Ti: 2 ** 40,
+  m: 2 ** 20,
+  g: 2 ** 30,
 };
 
 /** What {@link parseSize} takes, for messages. */
-export const SIZE_SYNTAX =
-  `a size such as 64Mi: a whole number above 0 with k, M, G, T (thousands) or Ki, Mi, Gi, Ti (1024s)`;
+export const SIZE_SYNTAX: string =
+  "a size such as 64Mi: a whole number above 0 with k, M, G, T (thousands), Ki, Mi, Gi, Ti (1024s), " +
+  "or m, g (as docker has them: Mi, Gi)";
 
 /**
  * Reads a size.

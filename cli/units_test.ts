@@ -12,6 +12,8 @@ Deno.test("parseSize() reads plain bytes, thousands and 1024s", () => {
   assert.equal(parseSize("64Mi"), 67_108_864);
   assert.equal(parseSize("2Gi"), 2_147_483_648);
   assert.equal(parseSize("1Ti"), 1_099_511_627_776);
+  assert.equal(parseSize("512m"), 536_870_912);
+  assert.equal(parseSize("1g"), 1_073_741_824);
 });
 
 Deno.test("parseSize() refuses what is no size", () => {

@@ -43,7 +43,7 @@ export function updateCommand(
     .description("Change the limits of running containers.")
     .argument("<TARGETS...>", "containers, or sandboxes with one container")
     .option("--cpus <N>", "CPUs, such as 1.5", parseCpus)
-    .option("--memory <SIZE>", "memory, such as 256Mi", parseMemory)
+    .option("-m, --memory <SIZE>", "memory, such as 256Mi", parseMemory)
     .option("--pids <N>", "processes and threads", parsePids)
     .option("-q, --quiet", "print nothing but errors");
   return addAddress(command)

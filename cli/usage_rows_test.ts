@@ -5,6 +5,7 @@ import {
   SandboxSchema,
   StatsResponseSchema,
 } from "../proto/gen/quasaur/management/v1/management_pb.ts";
+import type { ManagementClient } from "../sandboxers/client/management_client.ts";
 import { statsCommand } from "./stats.ts";
 import { FakeClient, FakePorts, runCommandWith } from "./testing/fake_fleet.ts";
 import { UsageRows } from "./usage_rows.ts";
@@ -82,4 +83,28 @@ Deno.test("stats --no-stream looks twice and prints once", async () => {
   assert.equal(await runCommandWith(statsCommand, lines, ["--json", "web"]), 0);
   const shares = lines.said.output.trim().split("\n").map((line) => JSON.parse(line).cpuShare);
   assert.deepEqual(shares, [null, 0.25, 0]);
+});
+
+Deno.test("stats ends when nobody reads it any more, as a table and as lines", async () => {
+  class Unread extends FakePorts {
+    override readonly streams: FakePorts["streams"] = {
+      input: () => ReadableStream.from([]),
+      error: () => Promise.resolve(),
+      output: () => Promise.reject(new Deno.errors.BrokenPipe()),
+    };
+  }
+  for (const args of [[], ["--json"]]) {
+    const sandboxes = [{ id: "a", name: "web", kind: "wasm" }];
+    const client: ManagementClient = new FakeClient({ sandboxes });
+    // A sandboxer that goes on measuring for ever.
+    client.stats = async function* (_request, options = {}) {
+      const { promise: over, resolve } = Promise.withResolvers<void>();
+      options.signal?.addEventListener("abort", () => resolve());
+      yield create(StatsResponseSchema, sample(1000, 0));
+      await over;
+    };
+    const ports = new Unread([client]);
+    assert.equal(await runCommandWith(statsCommand, ports, args), 0);
+    assert.deepEqual(ports.said.errors, []);
+  }
 });

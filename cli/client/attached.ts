@@ -5,6 +5,7 @@
  * @module
  */
 
+import { constants } from "node:os";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type {
   AttachRequestSchema,
@@ -41,11 +42,16 @@ export interface AttachedOptions {
   readonly signals: ForwardedSignals | undefined;
   /** Keys that leave the process alone; undefined for none. */
   readonly detachKeys: DetachKeys | undefined;
+  /**
+   * What becomes of the process when it writes and this command's own reader has gone, as in
+   * `... | head -n 1`: it is left alone, or it ends as a program does that writes to such a pipe.
+   */
+  readonly unread: "leave" | "end";
 }
 
-/** How it ended: with the process, or because the user has left it. */
+/** How it ended: with the process, because the user has left it, or as nobody reads any more. */
 export type AttachedEnd = { readonly kind: "exit"; readonly exit: Exit } | {
-  readonly kind: "detached";
+  readonly kind: "detached" | "unread";
 };
 
 /** Connects, and stays until the end. */
@@ -64,8 +70,8 @@ class Attached implements Disposable {
   readonly #undo = new DisposableStack();
   #raw: RawTerminal | undefined;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-  #isDetached = false;
-  /** Outputs whose reader has gone: what comes for them is dropped, as the process goes on. */
+  #leftFor: "detached" | "unread" | undefined;
+  /** Outputs whose reader has gone: what comes for them is dropped. */
   readonly #gone = new Set<"output" | "error">();
 
   constructor(call: AttachCall, options: AttachedOptions) {
@@ -92,10 +98,10 @@ class Attached implements Disposable {
         }
       }
     } catch (error) {
-      if (this.#isDetached) return { kind: "detached" };
+      if (this.#leftFor !== undefined) return { kind: this.#leftFor };
       throw error;
     }
-    if (this.#isDetached) return { kind: "detached" };
+    if (this.#leftFor !== undefined) return { kind: this.#leftFor };
     throw new SandboxError(
       "Unavailable",
       "cannot tell how the process ended: the sandboxer has closed the connection",
@@ -130,8 +136,7 @@ class Attached implements Disposable {
           await this.#call.send({ message: { case: "stdin", value: bytes } });
         }
         if (detach) {
-          this.#isDetached = true;
-          return this.#call.cancel();
+          return this.#leave("detached");
         }
       }
       await this.#call.send({ message: { case: "closeStdin", value: {} } });
@@ -141,13 +146,26 @@ class Attached implements Disposable {
   }
 
   async #write(to: "output" | "error", bytes: Uint8Array): Promise<void> {
-    if (this.#gone.has(to)) return;
+    // A process that goes on to write has not taken notice.
+    if (this.#gone.has(to)) return this.#signal(constants.signals.SIGKILL);
     try {
       await this.#options.streams[to](bytes);
     } catch (error) {
       if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
       this.#gone.add(to);
+      if (this.#options.unread === "leave") this.#leave("unread");
+      else this.#signal(constants.signals.SIGPIPE);
     }
+  }
+
+  #leave(why: "detached" | "unread"): void {
+    this.#leftFor ??= why;
+    this.#call.cancel();
+  }
+
+  #signal(value: number): void {
+    // One that has ended already is told of where the call is read.
+    this.#call.send({ message: { case: "signal", value } }).catch(() => undefined);
   }
 
   [Symbol.dispose](): void {

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { concat } from "../../sandboxers/bytes.ts";
+
 /** A member's header. */
 export interface TarHeader {
   /** What it is. */
@@ -49,7 +51,7 @@ export function tarHeader(header: TarHeader): Uint8Array<ArrayBuffer> {
   if (fields.length === 0) return plain;
   const records = encoder.encode(fields.map(([name, value]) => record(name, value)).join(""));
   const pax = { ...header, path: "PaxHeaders/member", target: "", mode: 0o644 };
-  return joined([
+  return concat([
     block(pax, "x", records.length),
     records,
     tarPadding(records.length),
@@ -93,14 +95,4 @@ function block(
   const sum = bytes.reduce((all, byte) => all + byte, 0);
   text(148, `${sum.toString(8).padStart(6, "0")}\0 `, 8);
   return bytes;
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

@@ -15,6 +15,7 @@ import {
 } from "../../sandboxers/images/content.ts";
 import { type ByteStream, decompressed } from "../../sandboxers/images/decompress.ts";
 import { isModuleLayer, modulePath } from "../../sandboxers/images/layers.ts";
+import { walkLinks } from "../../sandboxers/images/links.ts";
 import type { ImageManifest } from "../../sandboxers/images/manifest.ts";
 import { type TarMember, TarReader } from "../../sandboxers/images/tar.ts";
 
@@ -29,8 +30,6 @@ type Node =
 const MEMBERS_MAX = 2_000_000;
 /** Most bytes of modules that are held. */
 const BYTES_MAX = 1_073_741_824;
-/** Most links on the way to a file; as Linux has it. */
-const LINKS_MAX = 40;
 
 const MAGIC = [0x00, 0x61, 0x73, 0x6d];
 const WHITEOUT = ".wh.";
@@ -171,24 +170,13 @@ export class ImageFiles {
 
 /** Follows the links of a path; undefined where they lead around in circles. */
 function followLinks(path: string, nodeAt: (path: string) => Node | undefined): string | undefined {
-  const parts = (text: string) => text.split("/").filter((part) => part !== "" && part !== ".");
-  const left = parts(path);
-  const at: string[] = [];
-  let links = 0;
-  for (let part = left.shift(); part !== undefined; part = left.shift()) {
-    if (part === "..") {
-      at.pop();
-      continue;
-    }
-    at.push(part);
-    const node = nodeAt(at.join("/"));
-    if (node?.kind !== "symlink") continue;
-    if (++links > LINKS_MAX) return undefined;
-    at.pop();
-    if (node.target.startsWith("/")) at.length = 0;
-    left.unshift(...parts(node.target));
+  const walk = walkLinks(path);
+  let step = walk.next();
+  while (!step.done) {
+    const node = nodeAt(step.value);
+    step = walk.next(node?.kind === "symlink" ? node.target : undefined);
   }
-  return at.join("/");
+  return step.value;
 }
 
 /** A path without leading and doubled slashes; undefined where it leads out. */

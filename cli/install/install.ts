@@ -54,7 +54,7 @@ const PACKAGE_LIST = "/var/lib/dpkg/info/quasaur.list";
 export async function planInstall(options: InstallOptions): Promise<InstallPlan> {
   const { bundle, prefix, kinds, force } = options;
   await refusePackage(prefix);
-  if (bundle === `${prefix}${PROGRAM_DIRECTORY}`) {
+  if (bundle === PROGRAM_DIRECTORY || bundle === `${prefix}${PROGRAM_DIRECTORY}`) {
     throw new SandboxError(
       "FailedPrecondition",
       `cannot install: ${bundle} is what is installed: run the new bundle's own bin/quasaur, or ` +

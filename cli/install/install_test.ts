@@ -128,7 +128,8 @@ Deno.test("a file of somebody else is in the way, and stays unless forced", asyn
 Deno.test("kinds are installed one by one, and stay when others come", async () => {
   await using world = await World.make();
   await world.install(["wasm"]);
-  const units = async () => (await world.files()).filter((path) => path.endsWith(".service"));
+  const units = async () =>
+    (await world.files()).filter((path) => path.startsWith("/usr/lib/systemd/system/"));
   assert.deepEqual(await units(), ["/usr/lib/systemd/system/quasaur-wasm.service"]);
   await world.install(["quark"]);
   assert.equal((await units()).length, 2);
@@ -158,4 +159,15 @@ Deno.test("without rights the message says who has them", () => {
     error.message,
     /^cannot write \/usr\/bin\/quasaur: permission denied: run this as root$/,
   );
+});
+
+Deno.test("what is there for Prometheus and Grafana is installed, all of it", async () => {
+  const there = await Promise.all(["grafana", "prometheus"].map(async (name) => {
+    const directory = new URL(`../../deploy/${name}`, import.meta.url);
+    return (await Array.fromAsync(Deno.readDir(directory))).map((file) => `${name}/${file.name}`);
+  }));
+  const installed = installedItems(SANDBOXER_KINDS)
+    .filter(({ path }) => path.startsWith("/usr/share/quasaur/"))
+    .map((item) => item.type === "file" ? item.source : item.path);
+  assert.deepEqual(installed.sort(), there.flat().sort());
 });

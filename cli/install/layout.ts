@@ -57,6 +57,15 @@ const COMPLETIONS: readonly (readonly [shell: string, path: string])[] = [
   ["fish", "/usr/share/fish/vendor_completions.d/quasaur.fish"],
 ];
 
+/** What is not switched on by itself: for who scrapes metrics, and who looks at them. */
+const MONITORING: readonly string[] = [
+  "grafana/quasaur.json",
+  "prometheus/quasaur-metrics@.service",
+  ...SANDBOXER_KINDS.map((kind) => `prometheus/quasaur-metrics@${kind}.socket`),
+  "prometheus/quasaur.rules.yaml",
+  "prometheus/scrape.yaml",
+];
+
 /**
  * Everything that is put in place.
  *
@@ -79,6 +88,7 @@ export function installedItems(kinds: readonly SandboxerKind[]): InstalledItem[]
     file("/usr/share/doc/quasaur/copyright", "LICENSE"),
     file("/usr/share/man/man1/quasaur.1", "man/quasaur.1"),
     ...COMPLETIONS.map(([shell, path]) => file(path, `completions/${shell}`)),
+    ...MONITORING.map((source) => file(`/usr/share/quasaur/${source}`, source)),
     ...kinds.flatMap(itemsOf),
   ];
 }

@@ -58,6 +58,9 @@ Deno.test("points in time are spans before now, dates, or seconds since 1970", (
   assert.equal(parseSince("2026-01-01T11:00:00Z", now), now - 3_600_000);
   assert.equal(parseSince("2026-01-01T12:00:00+01:00", now), now - 3_600_000);
   assert.equal(parseSince("1767268800.5", now), 1_767_268_800_500);
+  // Without a zone it is this machine's, for a day too.
+  assert.equal(parseSince("2026-01-01", now), new Date(2026, 0, 1).getTime());
+  assert.equal(parseSince("2026-01-01 12:00", now), new Date(2026, 0, 1, 12).getTime());
   for (const text of ["", "h", "10", "yesterday", "2026-02-31T99:00:00Z", "1h 2m"]) {
     assert.equal(parseSince(text, now), undefined, text);
   }

@@ -23,7 +23,8 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 
 /** What {@link parseSince} takes, for messages. */
 export const SINCE_SYNTAX: string = "how long ago, such as 10m or 1h30m (with ms, s, m, h, d), " +
-  "a time such as 2026-01-31T12:00:00Z, or seconds since 1970";
+  "a time such as 2026-01-31T12:00:00Z (this machine's zone where it names none), or seconds since " +
+  "1970";
 
 /**
  * How long ago something was, for people.
@@ -70,6 +71,7 @@ export function parseSince(text: string, now: number): number | undefined {
   if (!/^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/.test(text)) {
     return undefined;
   }
-  const at = Date.parse(text.replace(" ", "T"));
+  // A day by itself would be one of UTC; without a zone a time is this machine's, as elsewhere.
+  const at = Date.parse(text.includes(":") ? text.replace(" ", "T") : `${text}T00:00`);
   return Number.isNaN(at) || at < 0 ? undefined : at;
 }

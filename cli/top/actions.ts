@@ -106,8 +106,9 @@ export async function runShell(
     streams: { ...CLIENT_PORTS.streams, input: () => typed.stream() },
     signals: undefined,
     detachKeys: undefined,
+    unread: "leave",
   });
-  if (end.kind === "detached") return { text: "left the shell", isError: false };
+  if (end.kind !== "exit") return { text: "left the shell", isError: false };
   const { status } = end.exit;
   return { text: `the shell ended with ${status}`, isError: false };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { addAddress, addressesOf } from "../client/command.ts";
 import { SOME_FAILED } from "../exit_codes.ts";
@@ -36,7 +36,7 @@ const COLUMNS = 100;
 
 /** The options as commander gathers them. */
 interface TopOptions {
-  readonly filter: string;
+  readonly filter?: string;
   readonly interval: number;
   readonly json?: boolean;
   readonly once?: boolean;
@@ -51,11 +51,15 @@ interface TopOptions {
 export function topCommand(end: (code: number) => void): Command {
   const command = new Command("top")
     .description("Show all sandboxers and their pods as they are now, on the full screen.")
-    .option("--filter <TEXT>", "only pods with this in a name, id, image, label or state", "")
-    .option("--interval <DURATION>", "how often to measure; default 2s", parseInterval, INTERVAL_MS)
+    .option("--filter <TEXT>", "only pods with this in a name, id, image, label or state")
+    .addOption(
+      new Option("--interval <DURATION>", "how often to measure")
+        .argParser(parseInterval)
+        .default(INTERVAL_MS, "2s"),
+    )
     .option("--json", "print one look as JSON")
     .option("--once", "print one look as text")
-    .option("--sort <COLUMN>", `${SORTS.join(", ")}; default cpu`, parseSort, "cpu");
+    .option("--sort <COLUMN>", SORTS.join(", "), parseSort, "cpu");
   return addAddress(command)
     .addHelpText("after", EXAMPLES)
     .action(async (options: TopOptions) => {
@@ -81,7 +85,7 @@ function parseSort(text: string): Sort {
 
 /** Looks once or runs on the screen. What that needs is loaded now: other commands need none of it. */
 async function top(named: readonly string[], options: TopOptions): Promise<number> {
-  const { sort, filter, interval: intervalMs, json = false, once = false } = options;
+  const { sort, filter = "", interval: intervalMs, json = false, once = false } = options;
   const selection = { ...ALL, sort, filter };
   try {
     const { givenAddresses } = await import("../../sandboxers/client/find.ts");

@@ -8,6 +8,7 @@
 import { SandboxError } from "../../../sandboxers/lifecycle/errors.ts";
 import { CONTAINERD_MINIMUM } from "../../../sandboxers/minimum_versions.ts";
 import { isAtLeast } from "../../../sandboxers/versions.ts";
+import { BRIDGE_NETWORK } from "../bridge_network.ts";
 import { type DoctorKind, type Finding, missing, ok } from "../finding.ts";
 import type { DoctorHost } from "../host.ts";
 import { configuring, installing, quasaur } from "../mending.ts";
@@ -34,23 +35,6 @@ const SHIMS: Readonly<Record<DoctorKind, readonly string[]>> = {
 
 /** Plugins without which no pod has a network. */
 const PLUGINS = ["bridge", "host-local", "loopback"];
-
-/** A network of one bridge, as a command that makes it. */
-const NETWORK = JSON.stringify({
-  cniVersion: "1.0.0",
-  name: "bridge",
-  plugins: [{
-    type: "bridge",
-    bridge: "cni0",
-    isGateway: true,
-    ipMasq: true,
-    ipam: {
-      type: "host-local",
-      ranges: [[{ subnet: "10.88.0.0/16" }]],
-      routes: [{ dst: "0.0.0.0/0" }],
-    },
-  }],
-});
 
 /** Looks. */
 export async function containerdChecks(
@@ -151,7 +135,7 @@ async function cni(host: DoctorHost): Promise<Finding[]> {
       "CNI network",
       `none in ${networks}: containerd makes no pods before there is one; Kubernetes' network ` +
         "add-on brings it",
-      `mkdir -p ${networks} && echo '${NETWORK}' > ${networks}/10-bridge.conflist`,
+      `mkdir -p ${networks} && echo '${BRIDGE_NETWORK}' > ${networks}/10-bridge.conflist`,
     );
   return [plugins, network];
 }
