@@ -39,6 +39,15 @@ const FILES: readonly (readonly [to: string, from: string, mode: number])[] = [
     ] as const
   ),
   ["man/quasaur.1", "deploy/man/quasaur.1", 0o644],
+  ...[
+    "grafana/quasaur.json",
+    "prometheus/quasaur-metrics@.service",
+    "prometheus/quasaur-metrics@quark.socket",
+    "prometheus/quasaur-metrics@vmm.socket",
+    "prometheus/quasaur-metrics@wasm.socket",
+    "prometheus/quasaur.rules.yaml",
+    "prometheus/scrape.yaml",
+  ].map((file) => [file, `deploy/${file}`, 0o644] as const),
   ["LICENSE", "LICENSE", 0o644],
 ];
 

@@ -88,6 +88,24 @@ Deno.test("every query of the dashboard can be asked", async () => {
   assert.ok(shown.size > 20, `only ${shown.size} metrics are shown`);
 });
 
+Deno.test("a number that is zero is shown as zero, not as no data", async () => {
+  const dashboard: {
+    readonly panels: readonly {
+      readonly title: string;
+      readonly type: string;
+      readonly targets?: readonly { readonly expr: string }[];
+    }[];
+  } = JSON.parse(await textOf("grafana/quasaur.json"));
+  // There is no series of failures before the first one.
+  const ofSomeCodes = dashboard.panels.filter(({ type, targets = [] }) =>
+    type === "stat" && targets.some(({ expr }) => expr.includes("code!"))
+  );
+  assert.deepEqual(ofSomeCodes.map(({ title }) => title), ["Operations that fail"]);
+  for (const { expr } of ofSomeCodes.flatMap(({ targets = [] }) => targets)) {
+    assert.match(expr, /^\(sum\(.+\) or vector\(0\)\) \/ clamp_min\(/);
+  }
+});
+
 Deno.test("every alert asks for metrics that there are, and says what to do", async () => {
   const { groups }: {
     readonly groups: readonly {

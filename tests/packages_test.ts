@@ -204,7 +204,14 @@ Deno.test("the Debian package installs, runs, is removed and purged without a tr
     return new TextDecoder().decode(stdout);
   };
   const contents = await read("--contents", deb);
-  for (const path of ["usr/lib/quasaur/deno", "usr/bin/containerd-shim-quasaur-gvisor-v1"]) {
+  for (
+    const path of [
+      "usr/lib/quasaur/deno",
+      "usr/bin/containerd-shim-quasaur-gvisor-v1",
+      "usr/share/quasaur/grafana/quasaur.json",
+      "usr/share/quasaur/prometheus/scrape.yaml",
+    ]
+  ) {
     assert.ok(contents.includes(` ./${path}`), path);
   }
   // All times are the same, and all files are root's.
@@ -230,7 +237,7 @@ Deno.test("the Debian package installs, runs, is removed and purged without a tr
   await machine.run(["quasaur", "containerd", "config", "--apply"]);
   {
     await using service = await startUnit({ machine, name: "quasaur-wasm" });
-    assert.ok(service.told.includes("WATCHDOG=1"));
+    await waitFor("a sign of life", () => Promise.resolve(service.told.includes("WATCHDOG=1")));
   }
   await machine.run(["sh", "-c", "echo '# mine' >>/etc/quasaur/vmm.toml"]);
   await machine.run(["dpkg", "--force-unsafe-io", "--remove", "quasaur"]);

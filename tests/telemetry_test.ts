@@ -15,7 +15,7 @@ import { GUESTS_BUILD_DIR } from "./guests/build.ts";
 import { type BedContext, withLogs } from "./support/bed_tests.ts";
 import { Bed } from "./support/bed.ts";
 import { wasmImage } from "./support/oci_image.ts";
-import { OtlpReceiver, type ReceivedSpan } from "./support/otlp_receiver.ts";
+import { exporterEnv, OtlpReceiver, type ReceivedSpan } from "./support/otlp_receiver.ts";
 import { SandboxerPaths, SandboxerProcess, sandboxerProgram } from "./support/sandboxer.ts";
 import { waitFor } from "./support/wait.ts";
 
@@ -36,11 +36,7 @@ interface Context extends BedContext {
 /** Variables that switch Deno's exporter on, as an operator would. */
 function otelEnv(endpoint: string): Record<string, string> {
   return {
-    OTEL_DENO: "true",
-    OTEL_DENO_METRICS: "false",
-    OTEL_DENO_CONSOLE: "ignore",
-    OTEL_SERVICE_NAME: "quasaur-wasm",
-    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    ...exporterEnv(endpoint),
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
     OTEL_BSP_SCHEDULE_DELAY: "100",
   };

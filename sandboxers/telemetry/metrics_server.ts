@@ -5,7 +5,7 @@
  * @module
  */
 
-import { claimSocketPath } from "../../task/ttrpc/unix_socket.ts";
+import { claimSocketPath, makePrivate } from "../../task/ttrpc/unix_socket.ts";
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Log } from "../log.ts";
 import { type MetricsAddress, metricsAddressText } from "./address.ts";
@@ -58,8 +58,10 @@ export class MetricsServer implements AsyncDisposable {
     const action = `cannot serve metrics at "${metricsAddressText(address)}"`;
     try {
       if (address.kind === "unix") await claimSocketPath(address.path);
-      const server = new MetricsServer(options);
-      if (address.kind === "unix") await Deno.chmod(address.path, 0o600);
+      await using resources = new AsyncDisposableStack();
+      const server = resources.use(new MetricsServer(options));
+      if (address.kind === "unix") await makePrivate(address.path);
+      resources.move();
       return server;
     } catch (error) {
       throw listenError(action, address, error);

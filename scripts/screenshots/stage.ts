@@ -7,6 +7,7 @@
  */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { BRIDGE_NETWORK } from "../../cli/doctor/bridge_network.ts";
 import type { RunRequestSchema } from "../../proto/gen/quasaur/management/v1/management_pb.ts";
 import { ManagementClient } from "../../sandboxers/client/management_client.ts";
 import { GUESTS_BUILD_DIR } from "../../tests/guests/build.ts";
@@ -24,23 +25,6 @@ export const HOME = "/opt/quasaur";
 
 /** The kinds of sandboxer, those whose pods come first first. */
 const KINDS = ["wasm", "quark", "vmm"] as const;
-
-/** A network as the page on containerd has it. */
-const NETWORK = {
-  cniVersion: "1.0.0",
-  name: "bridge",
-  plugins: [{
-    type: "bridge",
-    bridge: "cni0",
-    isGateway: true,
-    ipMasq: true,
-    ipam: {
-      type: "host-local",
-      ranges: [[{ subnet: "10.88.0.0/16" }]],
-      routes: [{ dst: "0.0.0.0/0" }],
-    },
-  }],
-};
 
 /**
  * Runs a script of this repository as it is seen in {@link HOME}, where what it mounts is its own.
@@ -192,5 +176,5 @@ const WASM_PODS = [
 async function knowContainerd(): Promise<void> {
   await run([`${HOME}/deploy/bin/quasaur`, "containerd", "config", "--apply"]);
   await Deno.mkdir("/etc/cni/net.d", { recursive: true });
-  await Deno.writeTextFile("/etc/cni/net.d/10-bridge.conflist", JSON.stringify(NETWORK));
+  await Deno.writeTextFile("/etc/cni/net.d/10-bridge.conflist", BRIDGE_NETWORK);
 }
