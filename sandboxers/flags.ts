@@ -289,7 +289,8 @@ Usage: quasaur-${kind} [flags]
   --containerd-events PATH   containerd's ttrpc socket, for task events; "none" switches them off
                              (default /run/containerd/containerd.sock.ttrpc)
   --unstarted-max SECONDS    delete sandboxes that nobody started for this long after they were
-                             created; 0 keeps them (default 600)
+                             created, and empty ones that nobody asked for since they were taken
+                             over; 0 keeps them (default 600)
   --drain SECONDS            how long calls under way may take to end after SIGTERM before they are
                              undone (default 10); a second SIGTERM does not wait
   --hold SECONDS             how long callers are kept waiting for the next process where this one

@@ -41,6 +41,8 @@ export interface RootLog extends Log {
   level: LogLevel;
   /** Asked for each record that is written: fields that belong to what runs now, such as its trace. */
   context: (() => LogFields | undefined) | undefined;
+  /** Has somebody hear of each change of the level from now on, until the answer is disposed of. */
+  onLevel(listener: (level: LogLevel) => void): Disposable;
 }
 
 /** Options of {@link createLog}. */
@@ -66,10 +68,10 @@ export const noLog: Log = {
 };
 
 /** What a root log and all of its children share. */
-interface Shared {
+interface Shared extends LogTarget {
   level: LogLevel;
   context: RootLog["context"];
-  readonly write: (level: LogLevel, message: string, fields: LogFields) => void;
+  readonly listeners: Set<(level: LogLevel) => void>;
 }
 
 /**
@@ -83,6 +85,7 @@ export function createLog(options: LogOptions = {}): RootLog {
   const shared: Shared = {
     level,
     context: undefined,
+    listeners: new Set(),
     write(recordLevel, message, fields) {
       const time = new Date(now()).toISOString();
       const all = plainFields({ ...shared.context?.(), ...fields });
@@ -95,13 +98,21 @@ export function createLog(options: LogOptions = {}): RootLog {
       return shared.level;
     },
     set level(changed) {
+      if (changed === shared.level) return;
       shared.level = changed;
+      for (const listener of shared.listeners) listener(changed);
     },
     get context() {
       return shared.context;
     },
     set context(changed) {
       shared.context = changed;
+    },
+    onLevel(listener) {
+      // Each has a place of its own, also where somebody listens twice.
+      const own = (changed: LogLevel) => listener(changed);
+      shared.listeners.add(own);
+      return { [Symbol.dispose]: () => void shared.listeners.delete(own) };
     },
   };
 }
@@ -115,8 +126,21 @@ export function isLogLevel(text: string): text is LogLevel {
   return LOG_LEVELS.some((level) => level === text);
 }
 
-/** A log on what is shared, with its own fields on every record. */
-function logOf(shared: Shared, base: LogFields): Log {
+/** Where the records of a log and of those made from it go. */
+export interface LogTarget {
+  /** Records below it are dropped; it may change. */
+  readonly level: LogLevel;
+  /** Takes a record. */
+  readonly write: (level: LogLevel, message: string, fields: LogFields) => void;
+}
+
+/**
+ * A log with its own fields on every record.
+ *
+ * @param shared Where they go.
+ * @param base The fields.
+ */
+export function logOf(shared: LogTarget, base: LogFields = {}): Log {
   const at = (level: LogLevel) => {
     const rank = LOG_LEVELS.indexOf(level);
     return (message: string, fields?: LogFields) => {

@@ -123,6 +123,18 @@ Deno.test("a level that changes counts for children too, those made before and a
   ]);
 });
 
+Deno.test("who wants to know hears of each change of the level, until it does not want to any more", () => {
+  const root = createLog({ write: () => undefined });
+  const heard: string[] = [];
+  const first = root.onLevel((level) => void heard.push(`first ${level}`));
+  root.onLevel((level) => void heard.push(`second ${level}`));
+  root.level = "debug";
+  root.level = "debug";
+  first[Symbol.dispose]();
+  root.level = "warn";
+  assert.deepEqual(heard, ["first debug", "second debug", "second warn"]);
+});
+
 Deno.test("what runs now adds its fields to records that are written, and to no others", () => {
   const lines: string[] = [];
   const root = createLog({ write: (line) => lines.push(line), now: () => 0 });

@@ -180,6 +180,38 @@ test("the terminal is as it was after Ctrl-C and after SIGTERM", async ({ bed })
   await expectLeft(terminal, 128 + 15);
 });
 
+test("top that was stopped is drawn anew when it goes on", async ({ bed }) => {
+  await using pods = new Pods(bed);
+  await pods.wasm("idle", "sleep");
+  const { tmux, program } = await pods.terminal();
+  await tmux.type("quasaur top --interval 250ms");
+  await tmux.press("Enter");
+  await tmux.shows("idle");
+  // The shell has the terminal as it was left, changes it, and writes where the picture was.
+  Deno.kill(await program.pid(), "SIGSTOP");
+  await tmux.shows(/Stopped/);
+  await tmux.type("clear; stty sane; echo spoilt; fg");
+  await tmux.press("C-j");
+  await tmux.shows(/^ quasaur top +2 sandboxers[^]*^\+ idle +wasm/m);
+  assert.doesNotMatch(await tmux.screen(), /Stopped|spoilt/);
+  assert.equal(await tmux.fact("alternate_on"), "1");
+  // A key is read without Enter: the settings are its own again.
+  await tmux.press("q");
+  await tmux.shows(/^\$ *$/m);
+  assert.equal(await tmux.fact("alternate_on"), "0");
+});
+
+test("top prints one look on a terminal that can do nothing but print", async ({ bed }) => {
+  await using pods = new Pods(bed);
+  await pods.wasm("idle", "sleep");
+  const { tmux } = await pods.terminal();
+  await tmux.type("TERM=dumb quasaur top; echo ended with $?");
+  await tmux.press("Enter");
+  const screen = await tmux.shows(/^ended with 0$/m);
+  assert.match(screen, /^\+ idle +wasm +ready /m);
+  assert.equal(await tmux.fact("alternate_on"), "0");
+});
+
 test("a sandboxer that is killed is shown as gone, and with its pods once it is back", async ({ bed }) => {
   await using pods = new Pods(bed);
   await pods.wasm("first", "sleep");

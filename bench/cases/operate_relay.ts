@@ -14,8 +14,8 @@ import {
 import { Launcher } from "../../sandboxers/host/launcher.ts";
 import { StandIn } from "../../sandboxers/host/stand_in.ts";
 import { TaskRelay } from "../../sandboxers/host/task_relay.ts";
-import { SandboxError } from "../../sandboxers/lifecycle/errors.ts";
 import { noLog } from "../../sandboxers/log.ts";
+import { REFUSED_CALLS } from "../../task/testing/refused_calls.ts";
 import { TtrpcClient } from "../../task/ttrpc/client.ts";
 import { TtrpcServer } from "../../task/ttrpc/server.ts";
 import { type BenchContext, takeSamples } from "../benchmark.ts";
@@ -80,25 +80,8 @@ export async function operateRelay(context: BenchContext): Promise<Measurement[]
 
 /** Answers State at once and Wait never. */
 function taskServer(): TtrpcServer {
-  const refuse = (): never => {
-    throw new SandboxError("Unimplemented", "not in this benchmark");
-  };
   return new TtrpcServer({ log: noLog }).add(Task, {
-    create: refuse,
-    start: refuse,
-    delete: refuse,
-    pids: refuse,
-    pause: refuse,
-    resume: refuse,
-    checkpoint: refuse,
-    kill: refuse,
-    exec: refuse,
-    resizePty: refuse,
-    closeIO: refuse,
-    update: refuse,
-    stats: refuse,
-    connect: refuse,
-    shutdown: refuse,
+    ...REFUSED_CALLS,
     state: ({ id }) => create(StateResponseSchema, { id }),
     wait: (_, { signal }) =>
       new Promise((resolve) => {

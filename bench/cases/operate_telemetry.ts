@@ -6,7 +6,7 @@
  * @module
  */
 
-import { OtlpReceiver } from "../../tests/support/otlp_receiver.ts";
+import { exporterEnv, OtlpReceiver } from "../../tests/support/otlp_receiver.ts";
 import type { Bed } from "../../tests/support/bed.ts";
 import type { Cri } from "../../tests/support/cri.ts";
 import { type SandboxerProgram, sandboxerProgram } from "../../tests/support/sandboxer.ts";
@@ -28,17 +28,6 @@ const SCRAPE_MS = 10_000;
 const IDLE_MS = 2_000;
 
 const GOALS: readonly Goal[] = [{ kind: "ratio", peer: OFF, atMost: 1.03, written: "1.03" }];
-
-/** Where a sandboxer sends its traces. */
-function tracesEnv(endpoint: string): Record<string, string> {
-  return {
-    OTEL_DENO: "true",
-    OTEL_DENO_METRICS: "false",
-    OTEL_DENO_CONSOLE: "ignore",
-    OTEL_SERVICE_NAME: "quasaur-wasm",
-    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
-  };
-}
 
 /** The wasm sandboxer under another name, so that several of it serve one containerd. */
 function named(
@@ -70,7 +59,7 @@ function contendersFor(endpoint: string): PodContender[] {
   return [
     contender(OFF, named("plain", ["--metrics=none"])),
     contender(METRICS, named("counted", [])),
-    contender(OURS, named("traced", [], tracesEnv(endpoint))),
+    contender(OURS, named("traced", [], exporterEnv(endpoint))),
   ];
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { concat } from "../bytes.ts";
 import type { ByteSource } from "./tar.ts";
 
 /** A stream, read at one's own pace. Disposing of it gives the stream up. */
@@ -20,14 +21,8 @@ export class StreamSource implements ByteSource, AsyncDisposable {
   async read(length: number): Promise<Uint8Array<ArrayBuffer>> {
     // What is said of the length is not trusted with memory before it is there.
     const parts: Uint8Array<ArrayBuffer>[] = [];
-    const missing = await this.#take(length, (part) => parts.push(part));
-    const bytes = new Uint8Array(length - missing);
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return bytes;
+    await this.#take(length, (part) => parts.push(part));
+    return concat(parts);
   }
 
   /** See {@link ByteSource.skip}. */

@@ -12,7 +12,7 @@ import { StreamSource } from "./bytes.ts";
 import { type Descriptor, type ImageContent, openVerified, unreadable } from "./content.ts";
 import { type ByteStream, decompressed } from "./decompress.ts";
 import type { ImageManifest } from "./manifest.ts";
-import { type TarMember, TarReader } from "./tar.ts";
+import { NO_ATTRIBUTES, type TarMember, TarReader } from "./tar.ts";
 import { Unpacker } from "./unpacker.ts";
 
 /** How much an image may be. */
@@ -228,15 +228,7 @@ class LayerWork {
       kind: "file",
       path: modulePath(layer, this.#manifest.args),
       sizeBytes: layer.size,
-      attributes: {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtimeSeconds: 0,
-        major: 0,
-        minor: 0,
-        xattrs: new Map(),
-      },
+      attributes: { ...NO_ATTRIBUTES, mode: 0o755 },
     });
     let bytes = 0;
     for await (const chunk of stream) {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { gzipSync, zstdCompressSync } from "node:zlib";
+import { DEFAULT_HOST_LAUNCHER_PATH } from "../host/launcher_file.ts";
 import { unpackLayers, type UnpackOptions } from "./layers.ts";
 import { readManifest } from "./manifest.ts";
+import { NO_ATTRIBUTES } from "./tar.ts";
 import {
   layer,
   type MemberOptions,
@@ -9,6 +11,7 @@ import {
   type MemoryImageOptions,
   temporaryDirectory,
 } from "./testing/memory_image.ts";
+import { Unpacker } from "./unpacker.ts";
 
 const isRoot = Deno.uid() === 0;
 
@@ -275,6 +278,22 @@ Deno.test("an image that is too large is refused before it fills the disk", asyn
   await assert.rejects(unpack({ layers: [[]], store }, undefined, { limits }), {
     message: /more than 1000000 bytes/,
   });
+});
+
+Deno.test("an image of many directories with long paths takes little memory", async () => {
+  await using directory = await temporaryDirectory();
+  const launcherPath = `${directory.path}/launcher`;
+  const script = `#!/bin/sh\nulimit -v 110000\nexec "${DEFAULT_HOST_LAUNCHER_PATH}" "$@"\n`;
+  await Deno.writeTextFile(launcherPath, script, { mode: 0o755 });
+  await Deno.mkdir(`${directory.path}/root`);
+  const path = Array.from({ length: 14 }, () => "d".repeat(240)).join("/");
+  const { signal } = new AbortController();
+  await using unpacker = new Unpacker(`${directory.path}/root`, signal, launcherPath);
+  const attributes = { ...NO_ATTRIBUTES, mode: 0o755 };
+  for (let i = 0; i < 35_000; i++) {
+    await unpacker.record({ kind: "directory", path, attributes });
+  }
+  await unpacker.finish();
 });
 
 Deno.test("content that is not what its digest says is refused", async () => {

@@ -75,7 +75,8 @@ export async function layoutFile(path: string, file: Deno.FsFile): Promise<Image
       throw unreadable(
         { name: path },
         "it is an archive of docker's own: expected an OCI image layout, as `docker save` of Docker " +
-          "25 and later, `ctr images export` or `skopeo copy ... oci-archive:FILE` write it",
+          "25 and later, `podman save --format oci-archive`, `ctr images export` or " +
+          "`skopeo copy ... oci-archive:FILE` write it",
       );
     }
     return new Layout(path, {

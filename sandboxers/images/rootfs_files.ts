@@ -6,9 +6,8 @@
  */
 
 import { SandboxError } from "../lifecycle/errors.ts";
+import { walkLinks } from "./links.ts";
 
-/** Most links on the way to a file; as Linux has it. */
-const LINKS_MAX = 40;
 /** Largest file that is read, in bytes. */
 const BYTES_MAX = 4 * 2 ** 20;
 
@@ -20,25 +19,13 @@ const BYTES_MAX = 4 * 2 ** 20;
  * @returns Undefined where nothing is there, or links lead around in circles.
  */
 export async function resolveInside(rootfs: string, path: string): Promise<string | undefined> {
-  const parts = (text: string) => text.split("/").filter((part) => part !== "" && part !== ".");
-  const left = parts(path);
-  const at: string[] = [];
-  let links = 0;
-  for (let part = left.shift(); part !== undefined; part = left.shift()) {
-    if (part === "..") {
-      at.pop();
-      continue;
-    }
-    at.push(part);
-    const here = `${rootfs}/${at.join("/")}`;
+  const walk = walkLinks(path);
+  let step = walk.next();
+  while (!step.done) {
+    const here = `${rootfs}/${step.value}`;
     try {
       const { isSymlink } = await Deno.lstat(here);
-      if (!isSymlink) continue;
-      if (++links > LINKS_MAX) return undefined;
-      const target = await Deno.readLink(here);
-      at.pop();
-      if (target.startsWith("/")) at.length = 0;
-      left.unshift(...parts(target));
+      step = walk.next(isSymlink ? await Deno.readLink(here) : undefined);
     } catch (error) {
       const isMissing = error instanceof Deno.errors.NotFound ||
         error instanceof Deno.errors.NotADirectory;
@@ -46,7 +33,7 @@ export async function resolveInside(rootfs: string, path: string): Promise<strin
       throw SandboxError.from(error, `cannot look at "${here}"`);
     }
   }
-  return `${rootfs}/${at.join("/")}`;
+  return step.value === undefined ? undefined : `${rootfs}/${step.value}`;
 }
 
 /**

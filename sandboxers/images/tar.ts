@@ -62,6 +62,17 @@ export interface TarAttributes {
   readonly xattrs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
+/** The attributes of what has none: all zero. */
+export const NO_ATTRIBUTES: TarAttributes = {
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  mtimeSeconds: 0,
+  major: 0,
+  minor: 0,
+  xattrs: new Map(),
+};
+
 const BLOCK_BYTES = 512;
 /** Longest extended header that is read, in bytes. */
 const HEADER_BYTES_MAX = 1_048_576;

@@ -5,11 +5,12 @@
  * @module
  */
 
+import { concat } from "../bytes.ts";
 import { launcherError } from "../host/launcher_errors.ts";
 import { DEFAULT_HOST_LAUNCHER_PATH } from "../host/launcher_file.ts";
-import { spawnError } from "../host/resident.ts";
+import { spawnPiped } from "../host/resident.ts";
 import { abortError, SandboxError } from "../lifecycle/errors.ts";
-import type { TarAttributes } from "./tar.ts";
+import { NO_ATTRIBUTES, type TarAttributes } from "./tar.ts";
 
 /** The kinds of records; see native/unpack.c. */
 const KINDS = {
@@ -48,16 +49,6 @@ const FIXED_BYTES = 56;
 /** How much is gathered before it is written. */
 const BATCH_BYTES = 262_144;
 
-const NO_ATTRIBUTES: TarAttributes = {
-  mode: 0,
-  uid: 0,
-  gid: 0,
-  mtimeSeconds: 0,
-  major: 0,
-  minor: 0,
-  xattrs: new Map(),
-};
-
 const encoder = new TextEncoder();
 
 /** A launcher that makes files. Disposing of it ends it; what it has made stays. */
@@ -87,17 +78,7 @@ export class Unpacker implements AsyncDisposable {
     this.#action = `cannot unpack into "${directory}"`;
     this.#signal = signal;
     if (signal.aborted) throw abortError(signal, this.#action);
-    try {
-      this.#child = new Deno.Command(launcherPath, {
-        args: ["unpack", directory],
-        clearEnv: true,
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn();
-    } catch (error) {
-      throw spawnError(error, launcherPath, this.#action);
-    }
+    this.#child = spawnPiped(launcherPath, ["unpack", directory], this.#action);
     this.#writer = this.#child.stdin.getWriter();
     this.#output = this.#child.output();
     signal.addEventListener("abort", this.#onAbort, { once: true });
@@ -144,12 +125,7 @@ export class Unpacker implements AsyncDisposable {
   }
 
   async #flush(): Promise<void> {
-    const whole = new Uint8Array(this.#batchBytes);
-    let at = 0;
-    for (const bytes of this.#batch) {
-      whole.set(bytes, at);
-      at += bytes.length;
-    }
+    const whole = concat(this.#batch);
     this.#batch = [];
     this.#batchBytes = 0;
     try {
@@ -213,7 +189,7 @@ function encode(record: FileRecord): Uint8Array<ArrayBuffer> {
 function encodeXattrs(
   xattrs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
 ): Uint8Array<ArrayBuffer> {
-  const parts = [...xattrs].map(([text, value]) => {
+  return concat([...xattrs].map(([text, value]) => {
     const name = encoder.encode(text);
     const part = new Uint8Array(8 + name.length + value.length);
     const view = new DataView(part.buffer);
@@ -222,12 +198,5 @@ function encodeXattrs(
     part.set(name, 8);
     part.set(value, 8 + name.length);
     return part;
-  });
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+  }));
 }

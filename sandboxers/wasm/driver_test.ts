@@ -6,8 +6,9 @@
 
 import assert from "node:assert/strict";
 import type { ProcessHandle, SandboxHandle } from "../lifecycle/driver.ts";
-import { SandboxError } from "../lifecycle/errors.ts";
+import type { ErrorCode } from "../lifecycle/errors.ts";
 import type { ContainerSpec, SandboxSpec } from "../lifecycle/spec.ts";
+import { refused } from "../lifecycle/testing/refused.ts";
 import { WasmDriver } from "./driver.ts";
 import {
   collect,
@@ -26,16 +27,6 @@ import {
 } from "./fixture.ts";
 
 const driver = new WasmDriver({ engine, system });
-
-/** Expects a refusal with a code and words. */
-async function refused(action: Promise<unknown>, code: string, words: RegExp): Promise<void> {
-  await assert.rejects(action, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, words);
-    return true;
-  });
-}
 
 /** A started pod that is stopped at the end of its scope. */
 async function startPod(
@@ -225,7 +216,7 @@ Deno.test("every failing create leaves no descriptor, thread or guest behind", a
   await Deno.writeTextFile(`${rootfs.path}/script`, "#!/bin/sh\n");
   const spec = containerSpec(rootfs.path, ["/hello.wasm"]);
   const file = { source: `${rootfs.path}/script`, destination: "/data/file", readonly: true };
-  const cases: [Partial<ContainerSpec>, string, RegExp][] = [
+  const cases: [Partial<ContainerSpec>, ErrorCode, RegExp][] = [
     [
       { rootfs: { kind: "directory", path: "/nowhere" } },
       "NotFound",

@@ -7,6 +7,7 @@
 
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { buildGuests, type GuestName, GUESTS, GUESTS_BUILD_DIR } from "../../tests/guests/build.ts";
+import { concat } from "../bytes.ts";
 import type { ContainerSpec, SandboxSpec, StdioSpec, StreamSpec } from "../lifecycle/spec.ts";
 import { sandboxSpec as plainSandboxSpec } from "../lifecycle/testing/specs.ts";
 import type { GuestEnd, GuestOptions } from "./engine.ts";
@@ -53,16 +54,6 @@ export function collect(fd: number): Promise<string> {
     socket.on("error", reject);
     socket.on("close", () => resolve(new TextDecoder().decode(concat(chunks))));
   });
-}
-
-function concat(chunks: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }
 
 /** A pipe whose text is collected; `close` is for the writer's side. */

@@ -5,6 +5,7 @@
  */
 
 import { absolutePath, type KindFlag, oneOf } from "../flags.ts";
+import { LAYER_FLAG } from "../layer_flag.ts";
 import { SYSTEM_CACHE_DIRECTORY } from "./compiled/open.ts";
 
 /** How guests run: as compiled code as soon as there is some, or always interpreted. */
@@ -14,7 +15,9 @@ export type EngineMode = "compiled" | "interpreter";
 export const WASM_FLAGS: {
   readonly "engine-mode": KindFlag<EngineMode>;
   readonly "cache-dir": KindFlag<string>;
+  readonly "layer-max": KindFlag<number>;
 } = {
+  ...LAYER_FLAG,
   "engine-mode": {
     placeholder: "MODE",
     help: [

@@ -130,10 +130,12 @@ function keyOf(layers: string, identity: FileIdentity): string {
   return `${layers} ${identity.key}`;
 }
 
-/** The layers below a root file system that is one overlay; undefined for any other. */
+/** The layers below a root file system that is an overlay; undefined for any other. */
 function layersOf({ rootfs }: ContainerSpec): string | undefined {
-  if (rootfs.kind !== "mounts" || rootfs.mounts.length !== 1) return undefined;
-  const [mount] = rootfs.mounts;
-  if (mount?.type !== "overlay") return undefined;
+  if (rootfs.kind !== "mounts") return undefined;
+  const mount = rootfs.mounts.at(-1);
+  // What is below the overlay may only be where its upper directory lies.
+  const isOne = rootfs.mounts.slice(0, -1).every(({ type }) => type === "tmpfs");
+  if (mount?.type !== "overlay" || !isOne) return undefined;
   return mount.options.find((option) => option.startsWith("lowerdir="));
 }

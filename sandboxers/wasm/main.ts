@@ -50,7 +50,7 @@ if (import.meta.main) {
             cgroups,
             ...(compiled === undefined ? {} : { compiled }),
             log,
-            logLevel: () => log.level,
+            logLevel: log,
             observer: telemetry,
           }),
           observer: telemetry,
@@ -65,7 +65,7 @@ if (import.meta.main) {
         engine: `${engine.name} ${engine.version}`,
         engineMode: own["engine-mode"],
       });
-      return { sandboxer, abilities: { ...wasmAbilities(system), details } };
+      return { sandboxer, abilities: { ...wasmAbilities(system, own["layer-max"]), details } };
     },
     WASM_FLAGS,
     { launcher: DEFAULT_LAUNCHER_PATH },

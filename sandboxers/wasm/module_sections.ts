@@ -6,6 +6,7 @@
  * @module
  */
 
+import { concat } from "../bytes.ts";
 import { refusal } from "./module_bytes.ts";
 
 /** What a module asks for. */
@@ -219,16 +220,6 @@ function leb(value: number): number[] {
   const bytes: number[] = [];
   for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes.push(value % 0x80 | 0x80);
   return [...bytes, value];
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function damaged(): Error {

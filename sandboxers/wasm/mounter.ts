@@ -7,6 +7,7 @@
 import { SandboxError } from "../lifecycle/errors.ts";
 import type { Mounter } from "../lifecycle/mounter.ts";
 import type { RootfsMount } from "../lifecycle/spec.ts";
+import { makeLayerDirectories } from "../memory_layer.ts";
 import { MS, type ParsedMount, parseMount, splitLayers } from "../mount_options.ts";
 import { ERRNO, systemError } from "./native/errno.ts";
 import { DEFAULT_LIBRARY_PATH } from "./native/library.ts";
@@ -58,6 +59,7 @@ export class SystemMounter implements Mounter {
     let mounted = 0;
     try {
       for (const mount of parsed) {
+        await makeLayerDirectories(mount, target);
         await this.#mountOne(mount, target, () => mounted++);
       }
     } catch (error) {

@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import { SandboxError } from "../lifecycle/errors.ts";
+import { isLayerFull, memoryLayer } from "../memory_layer.ts";
 import { system } from "./fixture.ts";
 import { SystemMounter } from "./mounter.ts";
 import { OPEN } from "./native/syscalls.ts";
@@ -58,6 +59,31 @@ Deno.test("an overlay is mounted and unmounted", async () => {
   await Deno.writeTextFile(`${target}/new`, "new");
   assert.equal(await Deno.readTextFile(`${path}/upper/new`), "new");
   await mounter.unmount(target);
+  assert.equal(await mountsBelow(target), 0);
+});
+
+Deno.test("an overlay's upper directory can be in memory, with a bound, and goes with it", async () => {
+  await using work = await workspace();
+  const { path } = work;
+  const target = `${path}/target`;
+  await Deno.chmod(`${path}/a`, 0o751);
+  await mounter.mount(memoryLayer(`${path}/a`, target, 1 << 20), target);
+  assert.equal(await Deno.readTextFile(`${target}/file`), "from a");
+  assert.equal(((await Deno.stat(target)).mode ?? 0) & 0o777, 0o751);
+  assert.equal(await isLayerFull(target), false);
+  await assert.rejects(
+    Deno.writeFile(`${target}/big`, new Uint8Array(2 << 20)),
+    /No space left on device/,
+  );
+  assert.equal(await isLayerFull(target), true);
+  assert.deepEqual((await Array.fromAsync(Deno.readDir(`${path}/a`))).map(({ name }) => name), [
+    "file",
+  ]);
+  await mounter.unmount(target);
+  assert.equal(await mountsBelow(target), 0);
+  assert.deepEqual(await Array.fromAsync(Deno.readDir(target)), []);
+  // Nothing stays where it cannot be made.
+  await assert.rejects(mounter.mount(memoryLayer(`${path}/nowhere`, target, 1 << 20), target));
   assert.equal(await mountsBelow(target), 0);
 });
 

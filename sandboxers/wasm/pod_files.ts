@@ -9,7 +9,8 @@
 
 import { SandboxError } from "../lifecycle/errors.ts";
 import { checkId } from "../lifecycle/ids.ts";
-import type { BindMountSpec, ContainerSpec, DnsSpec, SandboxSpec } from "../lifecycle/spec.ts";
+import type { BindMountSpec, ContainerSpec, SandboxSpec } from "../lifecycle/spec.ts";
+import { resolvConf } from "../resolv_conf.ts";
 import { AT_FDCWD, OPEN } from "./native/syscalls.ts";
 import type { System } from "./native/system.ts";
 
@@ -104,13 +105,4 @@ function contentsOf({ network, hostname, dns }: SandboxSpec): Contents {
     "hostname": hostname === "" ? undefined : `${hostname}\n`,
     "resolv.conf": text === "" ? undefined : text,
   };
-}
-
-/** resolv.conf(5). */
-function resolvConf({ servers, searches, options }: DnsSpec): string {
-  return [
-    ...(searches.length === 0 ? [] : [`search ${searches.join(" ")}\n`]),
-    ...servers.map((server) => `nameserver ${server}\n`),
-    ...(options.length === 0 ? [] : [`options ${options.join(" ")}\n`]),
-  ].join("");
 }

@@ -6,8 +6,8 @@
 
 import assert from "node:assert/strict";
 import type { ContainerHandle, ProcessHandle, SandboxHandle } from "../lifecycle/driver.ts";
-import { SandboxError } from "../lifecycle/errors.ts";
 import type { ResourceSpec, SandboxSpec } from "../lifecycle/spec.ts";
+import { refused } from "../lifecycle/testing/refused.ts";
 import { noLog } from "../log.ts";
 import { Cgroups } from "./cgroups/cgroups.ts";
 import { SystemCgroupFiles } from "./cgroups/files.ts";
@@ -80,16 +80,6 @@ async function cpuShare(tid: number, ms: number): Promise<number> {
   const [cpuBefore, before] = [await threadCpuNs(tid), performance.now()];
   await new Promise((resolve) => setTimeout(resolve, ms));
   return (await threadCpuNs(tid) - cpuBefore) / 1e6 / (performance.now() - before);
-}
-
-/** Expects a refusal with a code and words. */
-async function refused(action: Promise<unknown>, code: string, words: RegExp): Promise<void> {
-  await assert.rejects(action, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, words);
-    return true;
-  });
 }
 
 /** Registers a test that needs the cgroups of some controllers. */

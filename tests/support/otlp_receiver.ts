@@ -31,6 +31,21 @@ export interface ReceivedSpan {
   readonly failed: boolean;
 }
 
+/**
+ * Variables that have the wasm sandboxer send its traces, and nothing else.
+ *
+ * @param endpoint Where to.
+ */
+export function exporterEnv(endpoint: string): Record<string, string> {
+  return {
+    OTEL_DENO: "true",
+    OTEL_DENO_METRICS: "false",
+    OTEL_DENO_CONSOLE: "ignore",
+    OTEL_SERVICE_NAME: "quasaur-wasm",
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+  };
+}
+
 /** A receiver. */
 export class OtlpReceiver implements AsyncDisposable {
   /** What has come, in order. */

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { concat } from "../../sandboxers/bytes.ts";
+
 /** One entry of an archive. Times are 0 and the owner is root, so that equal input gives equal bytes. */
 export type TarEntry =
   | {
@@ -39,7 +41,7 @@ export function tar(entries: readonly TarEntry[]): Uint8Array<ArrayBuffer> {
     parts.push(entry.data, new Uint8Array(padding(entry.data.length)));
   }
   parts.push(new Uint8Array(2 * BLOCK_BYTES));
-  return concatenate(parts);
+  return concat(parts);
 }
 
 /** How many zero bytes follow `size` bytes to fill the last block. */
@@ -77,15 +79,4 @@ function header(entry: TarEntry): Uint8Array {
 /** The mode of an entry that gives none. */
 function defaultMode(kind: "file" | "directory"): number {
   return kind === "file" ? 0o644 : 0o755;
-}
-
-/** All parts in one array. */
-function concatenate(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }

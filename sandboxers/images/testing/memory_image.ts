@@ -7,6 +7,7 @@
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
+import { concat } from "../../bytes.ts";
 import type { Descriptor, ImageContent } from "../content.ts";
 
 /** A member of a layer. */
@@ -37,7 +38,7 @@ const encoder = new TextEncoder();
 /** A layer, not compressed. */
 export function layer(members: readonly MemberOptions[]): Uint8Array<ArrayBuffer> {
   const parts = members.flatMap((member) => [...paxOf(member), ...block(member)]);
-  return concatenate([...parts, new Uint8Array(2 * BLOCK_BYTES)]);
+  return concat([...parts, new Uint8Array(2 * BLOCK_BYTES)]);
 }
 
 function paxOf({ pax }: MemberOptions): Uint8Array[] {
@@ -75,16 +76,6 @@ function block(options: MemberOptions): Uint8Array[] {
   header[154] = 0;
   const padding = (BLOCK_BYTES - content.length % BLOCK_BYTES) % BLOCK_BYTES;
   return [header, content, new Uint8Array(padding)];
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /** What an image is made of. */

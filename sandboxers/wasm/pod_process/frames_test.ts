@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { concat } from "../../bytes.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { encodeFrame, FRAME_BYTES_MAX, FrameDecoder } from "./frames.ts";
 
@@ -13,12 +14,7 @@ function rawFrame(length: number, content: Uint8Array): Uint8Array {
 Deno.test("values come back whole, however the bytes arrive", () => {
   const values = [{ a: 1 }, "\u{1f980} and more", null, [], { long: "x".repeat(100_000) }, 0];
   const frames = values.map((value) => encodeFrame(value));
-  const all = new Uint8Array(frames.reduce((sum, frame) => sum + frame.length, 0));
-  let at = 0;
-  for (const frame of frames) {
-    all.set(frame, at);
-    at += frame.length;
-  }
+  const all = concat(frames);
   for (const size of [1, 2, 3, 5, 4096, all.length]) {
     const decoder = new FrameDecoder();
     const found: unknown[] = [];

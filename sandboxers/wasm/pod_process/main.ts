@@ -56,7 +56,9 @@ async function run(start: PodStart): Promise<Pod> {
   server = new PodServer({
     sandbox,
     tickets,
+    log,
     onFound: (id, ticket) => compiled.onFound(id, ticket),
+    onLogLevel: (level) => log.level = level,
     onStopped: () => Deno.exit(0),
   });
   return { start, system, own, tickets, server, sandbox, log };

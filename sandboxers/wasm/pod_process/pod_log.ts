@@ -5,34 +5,35 @@
  * @module
  */
 
-import { type Log, LOG_LEVELS, type LogFields, type LogLevel } from "../../log.ts";
+import { type Log, type LogFields, type LogLevel, logOf } from "../../log.ts";
 import type { PodMessage } from "./protocol.ts";
+
+/** See the module. */
+export interface PodLog extends Log {
+  /** Records below it are dropped from now on, also those of logs that were made with `child`. */
+  level: LogLevel;
+}
 
 /**
  * Makes the log.
  *
- * @param level Records below it are dropped.
+ * @param level Records below it are dropped, until it is changed.
  * @param send Tells the sandboxer.
- * @param base Fields of every record.
  */
-export function podLog(
-  level: LogLevel,
-  send: (message: PodMessage) => void,
-  base: LogFields = {},
-): Log {
-  const threshold = LOG_LEVELS.indexOf(level);
-  const at = (recordLevel: LogLevel) => {
-    if (LOG_LEVELS.indexOf(recordLevel) < threshold) return () => undefined;
-    return (message: string, fields: LogFields = {}) =>
-      send({ kind: "log", level: recordLevel, message, fields: plain({ ...base, ...fields }) });
+export function podLog(level: LogLevel, send: (message: PodMessage) => void): PodLog {
+  const shared = {
+    level,
+    write: (recordLevel: LogLevel, message: string, fields: LogFields) =>
+      send({ kind: "log", level: recordLevel, message, fields: plain(fields) }),
   };
   return {
-    trace: at("trace"),
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    child: (fields) => podLog(level, send, { ...base, ...fields }),
+    ...logOf(shared),
+    get level() {
+      return shared.level;
+    },
+    set level(changed) {
+      shared.level = changed;
+    },
   };
 }
 

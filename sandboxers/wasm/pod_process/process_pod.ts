@@ -16,7 +16,7 @@ import {
   type SandboxSpec,
   type Stats,
 } from "../../lifecycle/spec.ts";
-import type { Log } from "../../log.ts";
+import type { Log, LogLevel } from "../../log.ts";
 import type { FileCalls } from "../files.ts";
 import type { PodFiles } from "../pod_files.ts";
 import { CompileWishes } from "./compile_wishes.ts";
@@ -185,6 +185,20 @@ export class ProcessPod implements SandboxHandle {
   /** What its containers use. */
   stats(): Promise<Stats> {
     return this.call({ call: "sandbox-stats" });
+  }
+
+  /** Changes what it logs from now on; one that does not answer goes on as it did. */
+  async setLogLevel(level: LogLevel): Promise<void> {
+    try {
+      await this.call({ call: "log-level", level });
+    } catch (error) {
+      if (this.#over || this.#stopping) return;
+      this.#context.log.warn("cannot change the log level of a pod process", {
+        sandbox: this.#pod.spec.id,
+        level,
+        error: SandboxError.from(error),
+      });
+    }
   }
 
   /** Ends everything in it, the process, and what there is of it outside. */

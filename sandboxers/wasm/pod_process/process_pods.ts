@@ -9,7 +9,7 @@ import type { AdoptableSandbox, AdoptedSandbox, SandboxHandle } from "../../life
 import { SandboxError, throwIfAborted } from "../../lifecycle/errors.ts";
 import { noObserver, type Observer } from "../../lifecycle/observer.ts";
 import type { ContainerSpec, SandboxSpec } from "../../lifecycle/spec.ts";
-import type { Log, LogLevel } from "../../log.ts";
+import type { Log, LogLevel, RootLog } from "../../log.ts";
 import { Cgroups } from "../cgroups/cgroups.ts";
 import { SystemCgroupFiles } from "../cgroups/files.ts";
 import type { CompiledModules } from "../compiled_modules.ts";
@@ -40,8 +40,8 @@ export interface ProcessPodsOptions {
   readonly compiled?: CompiledModules;
   /** Where notes go. */
   readonly log: Log;
-  /** How much pod processes that are started now say (default `info`). */
-  readonly logLevel?: () => LogLevel;
+  /** How much pod processes say, now and when it is changed (default `info`). */
+  readonly logLevel?: Pick<RootLog, "level" | "onLevel">;
   /** The launcher (default: the one that was built). */
   readonly launcherPath?: string;
   /** Hears of the phases of starts (default: nobody). */
@@ -53,6 +53,9 @@ export class ProcessPods {
   readonly #context: ProcessPodContext;
   readonly #launcher: PodLauncher;
   readonly #observer: Observer;
+  readonly #logLevel: () => LogLevel;
+  /** Those whose process has not ended. */
+  readonly #pods = new Set<ProcessPod>();
 
   /**
    * Starts nothing yet.
@@ -67,11 +70,15 @@ export class ProcessPods {
       system,
       compiled,
       log,
-      logLevel = () => "info" as const,
+      logLevel,
       launcherPath,
       observer = noObserver,
     } = options;
     this.#observer = observer;
+    this.#logLevel = () => logLevel?.level ?? "info";
+    logLevel?.onLevel((level) => {
+      for (const pod of this.#pods) void pod.setLogLevel(level);
+    });
     const { libraryPath } = system;
     const processes = new Processes(libraryPath, system);
     const files = new SystemCgroupFiles(system, libraryPath);
@@ -92,7 +99,7 @@ export class ProcessPods {
       processes,
       cgroups: new PodCgroups(cgroups),
       log,
-      logLevel,
+      logLevel: this.#logLevel,
       ...(launcherPath === undefined ? {} : { launcherPath }),
     });
   }
@@ -106,11 +113,13 @@ export class ProcessPods {
    */
   async start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxHandle> {
     const begin = performance.now();
+    const level = this.#logLevel();
     const pod = await this.#launcher.start(spec, signal);
     const runs = performance.now();
     this.#observer.phase("sandbox_start", "process", begin, runs);
     try {
       const { handle } = await ProcessPod.connect(this.#context, pod);
+      this.#watch(handle, level);
       this.#observer.phase("sandbox_start", "connect", runs);
       if (!signal.aborted) return handle;
       await handle.stop(0);
@@ -133,6 +142,7 @@ export class ProcessPods {
     if (pod === undefined) return undefined;
     try {
       const { handle, state } = await ProcessPod.connect(this.#context, pod);
+      this.#watch(handle);
       const known = new Map<string, ContainerSpec>(
         containers.map((container) => [container.spec.id, container.spec]),
       );
@@ -146,6 +156,18 @@ export class ProcessPods {
       await this.#end(pod);
       return undefined;
     }
+  }
+
+  /**
+   * Has a pod log as much as this process does, from now on.
+   *
+   * @param level What it was started with; missing where that is not known.
+   */
+  #watch(pod: ProcessPod, level?: LogLevel): void {
+    this.#pods.add(pod);
+    void pod.exited.then(() => this.#pods.delete(pod));
+    const now = this.#logLevel();
+    if (now !== level) void pod.setLogLevel(now);
   }
 
   async #end(pod: PodProcess): Promise<void> {

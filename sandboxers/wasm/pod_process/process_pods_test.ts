@@ -242,6 +242,48 @@ Deno.test("a process that is killed ends its guests, and can still be stopped", 
   assert.deepEqual(await it.left(), []);
 });
 
+Deno.test("a pod's process logs what the sandboxer does, also when that is changed, and after a restart", async () => {
+  const lines: string[] = [];
+  const log = createLog({ level: "info", write: (line) => void lines.push(line) });
+  await using it = await world({ log, logLevel: log });
+  const spec = podSpec();
+  const pod = await it.pods.start(spec, signal);
+  /** How many calls the process has told of. */
+  const told = () => lines.filter((line) => line.includes(`called by the sandboxer`)).length;
+  await pod.stats();
+  assert.equal(told(), 0);
+  log.level = "debug";
+  await until("a call to be told", async () => {
+    await pod.stats();
+    return lines.some((line) =>
+      line.includes(`DEBUG called by the sandboxer call=sandbox-stats sandbox=${spec.id}`)
+    );
+  });
+  log.level = "info";
+  await pod.stats();
+  const before = told();
+  await pod.stats();
+  assert.equal(told(), before);
+  // The next sandboxer, which says more.
+  log.level = "debug";
+  const next = new ProcessPods({
+    directory: `${it.directory}/processes`,
+    podDirectory: `${it.directory}/pods`,
+    taskSocket: `${it.directory}/task.sock`,
+    system,
+    log,
+    logLevel: log,
+  });
+  const adopted = await next.adopt({ spec, record: pod.record, containers: [] });
+  const count = told();
+  await until("a call to be told again", async () => {
+    await adopted?.handle.stats();
+    return told() > count;
+  });
+  await adopted?.handle.stop(0);
+  await pod.stop(0);
+});
+
 Deno.test("garbage on its socket ends connections and nothing else", async () => {
   await using it = await world();
   await using rootfs = await guestRootfs();

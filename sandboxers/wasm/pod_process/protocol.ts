@@ -26,7 +26,7 @@ export interface PodStart {
   readonly spec: SandboxSpec;
   /** The directory of its socket: once that is gone, nobody will ever call again. */
   readonly directory: string;
-  /** Most bytes of linear memory of all guests together that the kernel lets the process have. */
+  /** Below it nothing is logged, until the sandboxer says otherwise. */
   readonly logLevel: LogLevel;
 }
 
@@ -61,6 +61,8 @@ export type Request =
   | { readonly call: "update"; readonly container: string; readonly resources: ResourceSpec }
   | { readonly call: "update-sandbox"; readonly resources: ResourceSpec }
   | { readonly call: "sandbox-stats" }
+  /** Processes of earlier versions take it for a call that does nothing. */
+  | { readonly call: "log-level"; readonly level: LogLevel }
   | { readonly call: "stop"; readonly graceMs: number };
 
 /** What each call answers. */
@@ -91,6 +93,8 @@ export interface Answers {
   readonly "update-sandbox": null;
   /** What all containers use. */
   readonly "sandbox-stats": Stats;
+  /** Nothing: records below it are dropped. */
+  readonly "log-level": null;
   /** Nothing: no guest runs any more. */
   readonly stop: null;
 }
@@ -220,6 +224,8 @@ export function parseAnswer<C extends Request["call"]>(call: C, value: unknown):
     update: nothing,
     "update-sandbox": nothing,
     "sandbox-stats": stats,
+    // An earlier version of the pod process answers with no value at all.
+    "log-level": () => null,
     stop: nothing,
   };
   return parse[call](value);

@@ -9,6 +9,7 @@
 import type { ContainerHandle, ProcessHandle, SandboxHandle } from "../../lifecycle/driver.ts";
 import { abortError, SandboxError } from "../../lifecycle/errors.ts";
 import type { ContainerSpec, ExecSpec, Exit, StdioSpec } from "../../lifecycle/spec.ts";
+import type { Log, LogLevel } from "../../log.ts";
 import { Channel } from "./channel.ts";
 import { placeContainer, placeExec } from "./passed_files.ts";
 import {
@@ -51,6 +52,10 @@ export interface PodServerOptions {
   readonly tickets: Tickets;
   /** Hears of an answer to a `find`. */
   readonly onFound: (id: number, ticket: number) => void;
+  /** Where calls are told. */
+  readonly log: Pick<Log, "debug">;
+  /** Hears what is to be logged from now on. */
+  readonly onLogLevel: (level: LogLevel) => void;
   /** The sandbox was stopped and its caller told: the process ends. */
   readonly onStopped: () => void;
 }
@@ -143,6 +148,7 @@ export class PodServer {
   async #answer(channel: Channel, id: number, request: Request): Promise<void> {
     const abort = new AbortController();
     this.#calls.set(id, abort);
+    this.#options.log.debug("called by the sandboxer", { call: request.call });
     let message: PodMessage;
     try {
       message = { kind: "answer", id, value: await this.#do(request, abort.signal) };
@@ -183,6 +189,9 @@ export class PodServer {
         return await this.#options.sandbox.update?.(request.resources) ?? null;
       case "sandbox-stats":
         return await this.#options.sandbox.stats();
+      case "log-level":
+        this.#options.onLogLevel(request.level);
+        return null;
       case "stop":
         return await this.#stop(request.graceMs);
     }

@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { refused } from "../../lifecycle/testing/refused.ts";
 import { SYSCALL } from "../native/syscalls.ts";
 import {
   collectedPipe,
@@ -14,7 +15,6 @@ import {
   moduleOf,
   nameOf,
   nullDevice,
-  refused,
   runGuest,
   SECTIONS,
   type TestedEngine,

@@ -5,10 +5,8 @@
  * @module
  */
 
-import assert from "node:assert/strict";
 import { Socket } from "node:net";
 import { buildGuests, type GuestName, GUESTS_BUILD_DIR } from "../../../tests/guests/build.ts";
-import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Engine, GuestEnd, GuestOptions, GuestThreadOptions } from "../engine.ts";
 import { OPEN } from "../native/syscalls.ts";
 import type { System } from "../native/system.ts";
@@ -119,20 +117,6 @@ export async function runGuest(
     err[Symbol.dispose]();
     await Promise.all([out.text, err.text]);
   }
-}
-
-/** Expects a refusal with a code and words. */
-export async function refused(
-  action: Promise<unknown>,
-  code: string,
-  words: RegExp,
-): Promise<void> {
-  await assert.rejects(action, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, words);
-    return true;
-  });
 }
 
 /** Waits until a condition holds; fails after 20 seconds. */

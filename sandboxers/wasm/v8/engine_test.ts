@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { refused } from "../../lifecycle/testing/refused.ts";
 import { OPEN } from "../native/syscalls.ts";
 import {
   guestBytes,
@@ -12,7 +13,6 @@ import {
   moduleOf,
   nameOf,
   nullDevice,
-  refused,
   runGuest,
   threadState,
   until,

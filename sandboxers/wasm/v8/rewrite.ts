@@ -11,6 +11,7 @@
  * @module
  */
 
+import { concat } from "../../bytes.ts";
 import { SandboxError } from "../../lifecycle/errors.ts";
 import { refusal } from "../module_bytes.ts";
 import { ByteReader, encodeLeb } from "./byte_reader.ts";
@@ -194,14 +195,4 @@ function append(
 
 function lengthOf(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, part) => sum + part.length, 0);
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(lengthOf(parts));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }

@@ -5,20 +5,10 @@
  */
 
 import assert from "node:assert/strict";
-import { SandboxError } from "../../lifecycle/errors.ts";
+import { refused } from "../../lifecycle/testing/refused.ts";
 import { collectedPipe, engine, guestBytes, runGuest, system, until, usage } from "../fixture.ts";
 import { OPEN } from "../native/syscalls.ts";
 import { WasmEdgeEngine } from "./engine.ts";
-
-/** Expects a refusal with a code and words. */
-async function refused(action: Promise<unknown>, code: string, words: RegExp): Promise<void> {
-  await assert.rejects(action, (error: unknown) => {
-    assert.ok(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, words);
-    return true;
-  });
-}
 
 /** A module from its sections, each `[id, ...content]` with fewer than 128 bytes. */
 function moduleOf(...sections: readonly (readonly number[])[]): Uint8Array<ArrayBuffer> {
