@@ -30,7 +30,7 @@ Deno.test("a test that hangs fails, and the next one runs", async () => {
   const path = await Deno.makeTempFile({ suffix: "_test.ts" });
   try {
     await Deno.writeTextFile(path, HANGS);
-    const args = ["test", "--no-check", "--no-config", `--preload=${MODULE}`, path];
+    const args = ["test", "--allow-env", "--no-check", "--no-config", `--preload=${MODULE}`, path];
     const { stdout } = await new Deno.Command(Deno.execPath(), {
       args,
       env: { NO_COLOR: "1" },

@@ -83,16 +83,31 @@ Deno.test("a call that waits outlives the sandboxer and is answered by the next 
  * call is a header of ten bytes, which begins with the length of what follows (ttrpc).
  */
 async function takeAndDie(path: string, calls: number): Promise<void> {
-  using resources = new DisposableStack();
-  const listener = resources.use(Deno.listen({ transport: "unix", path }));
-  const asked = Promise.withResolvers<void>();
-  void (async () => {
-    for await (const connection of listener) {
-      resources.use(connection);
-      takeCalls(connection, calls).then(() => asked.resolve(), () => undefined);
-    }
-  })().catch(() => undefined);
-  await asked.promise;
+  {
+    using resources = new DisposableStack();
+    const listener = resources.use(Deno.listen({ transport: "unix", path }));
+    const asked = Promise.withResolvers<void>();
+    void (async () => {
+      for await (const connection of listener) {
+        resources.use(connection);
+        takeCalls(connection, calls).then(() => asked.resolve(), () => undefined);
+      }
+    })().catch(() => undefined);
+    await asked.promise;
+  }
+  // The accept that was under way keeps it listening for a moment, and its file there.
+  await until("nobody to listen", async () => !await isListening(path));
+}
+
+async function isListening(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionReset) return true;
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 async function takeCalls(connection: Deno.Conn, calls: number): Promise<void> {

@@ -26,6 +26,11 @@ const ROOTFS = "rootfs";
 const RECORD = "image.json";
 /** Where locks are: they stay, as whoever removed one could not know who opens it just then. */
 const LOCKS = "locks";
+/**
+ * What the lock of those who unpack an image is called, after the image's own. Who waits for it waits
+ * for no user: one that was faster may use the image for as long as it likes.
+ */
+const UNPACKING = ".unpacking";
 /** The form of {@link RECORD}. */
 const RECORD_VERSION = 1;
 /** Most names that are remembered of an image. */
@@ -157,16 +162,31 @@ export class ImageStore {
     const action = `cannot use image "${content.name}"`;
     for (let i = 0; i < TRIES_MAX; i++) {
       throwIfAborted(signal, action);
-      const lock = await this.#lock(hex, false, signal);
-      if (await this.#isWhole(hex)) {
-        await this.#touch(hex, content.name).catch(() => undefined);
-        return this.#used(content.name, manifest, hex, lock);
-      }
-      lock.close();
+      const used = await this.#useWhole(content, manifest, hex, signal);
+      if (used !== undefined) return used;
+      using _turn = await this.#lock(`${hex}${UNPACKING}`, true, signal);
+      const late = await this.#useWhole(content, manifest, hex, signal);
+      if (late !== undefined) return late;
+      // Others only look at it meanwhile, as nobody can use it.
       using _alone = await this.#lock(hex, true, signal);
-      if (!await this.#isWhole(hex)) await this.#unpack(content, manifest, hex, options);
+      await this.#unpack(content, manifest, hex, options);
     }
     throw new SandboxError("Aborted", `${action}: others remove it again and again`);
+  }
+
+  /** Uses what is there already; undefined where that is not a whole image. */
+  async #useWhole(
+    content: ImageContent,
+    manifest: ImageManifest,
+    hex: string,
+    signal: AbortSignal,
+  ): Promise<UsedImage | undefined> {
+    using undo = new DisposableStack();
+    const lock = undo.use(await this.#lock(hex, false, signal));
+    if (!await this.#isWhole(hex)) return undefined;
+    await this.#touch(hex, content.name).catch(() => undefined);
+    undo.move();
+    return this.#used(content.name, manifest, hex, lock);
   }
 
   /** All images, the one used last first. */
@@ -318,11 +338,11 @@ export class ImageStore {
     });
   }
 
-  async #lock(hex: string, exclusive: boolean, signal: AbortSignal): Promise<Deno.FsFile> {
-    const file = await this.#openLock(hex);
+  async #lock(name: string, exclusive: boolean, signal: AbortSignal): Promise<Deno.FsFile> {
+    const file = await this.#openLock(name);
     const locked = file.lock(exclusive).then(() => file);
     const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const action = `cannot wait for the program that unpacks sha256:${hex}`;
+    const action = `cannot wait for the program that has "${this.#lockPath(name)}" locked`;
     const onAbort = () => reject(abortError(signal, action));
     signal.addEventListener("abort", onAbort, { once: true });
     try {
@@ -343,9 +363,12 @@ export class ImageStore {
     return undefined;
   }
 
-  async #openLock(hex: string): Promise<Deno.FsFile> {
-    const path = `${this.directory}/${LOCKS}/${hex}`;
-    return await Deno.open(path, { write: true, create: true, mode: 0o600 });
+  async #openLock(name: string): Promise<Deno.FsFile> {
+    return await Deno.open(this.#lockPath(name), { write: true, create: true, mode: 0o600 });
+  }
+
+  #lockPath(name: string): string {
+    return `${this.directory}/${LOCKS}/${name}`;
   }
 }
 
