@@ -15,7 +15,7 @@ import {
 import { REFUSED_CALLS } from "../../task/testing/refused_calls.ts";
 import { ResponseSchema } from "../../proto/gen/ttrpc/request_pb.ts";
 import { TtrpcClient } from "../../task/ttrpc/client.ts";
-import { encodeFrame, MESSAGE_TYPE } from "../../task/ttrpc/frames.ts";
+import { encodeFrame, MESSAGE_TYPE, RELAY_MESSAGE_TYPE } from "../../task/ttrpc/frames.ts";
 import { TtrpcServer } from "../../task/ttrpc/server.ts";
 import { RESTARTING, SandboxError } from "../lifecycle/errors.ts";
 import { noLog } from "../log.ts";
@@ -111,12 +111,19 @@ async function isListening(path: string): Promise<boolean> {
 }
 
 async function takeCalls(connection: Deno.Conn, calls: number): Promise<void> {
+  const requests = requestsOf(connection);
+  for (let taken = 0; taken < calls; taken++) await requests.next();
+}
+
+/** The requests on a connection: each with its header. */
+async function* requestsOf(connection: Deno.Conn): AsyncGenerator<DataView, never> {
   let bytes = new Uint8Array();
-  for (let taken = 0; taken < calls;) {
+  for (;;) {
     const length = bytes.length < 10 ? Infinity : 10 + new DataView(bytes.buffer).getUint32(0);
     if (bytes.length >= length) {
+      const frame = bytes.slice(0, length);
       bytes = bytes.slice(length);
-      taken++;
+      if (frame[8] === MESSAGE_TYPE.request) yield new DataView(frame.buffer);
       continue;
     }
     const more = new Uint8Array(1000);
@@ -174,16 +181,9 @@ Deno.test("of what died with the sandboxer, only what can be made twice is made 
   await relay.stop();
 });
 
-/** Takes one call on a connection, and nothing else: its header and what follows. */
+/** The first request on a connection. */
 async function takeCall(connection: Deno.Conn): Promise<DataView> {
-  const bytes = new Uint8Array(1000);
-  for (let length = 0;;) {
-    const count = await connection.read(bytes.subarray(length));
-    assert.ok(count !== null);
-    length += count;
-    const view = new DataView(bytes.buffer);
-    if (length >= 10 && length >= 10 + view.getUint32(0)) return view;
-  }
+  return (await requestsOf(connection).next()).value;
 }
 
 Deno.test("a sandboxer's last answer counts, and what came too late for it is asked of the next", async () => {
@@ -215,6 +215,32 @@ Deno.test("a sandboxer's last answer counts, and what came too late for it is as
   await using _next = await counting(server, seen);
   assert.equal((await second).pid, 7);
   assert.deepEqual(seen, ["start second"]);
+  client[Symbol.dispose]();
+  await relay.stop();
+});
+
+Deno.test("what was not answered before a sandboxer's farewell is asked of the next, whatever it is", async () => {
+  await using directory = await runDirectory();
+  const { path } = directory;
+  const relay = await TaskRelay.open(options(path));
+  const { server } = options(path);
+  const listener = Deno.listen({ transport: "unix", path: server });
+  using client = await TtrpcClient.connect(relay.socket);
+  const before = client.call(start, { id: "before" });
+  const connections = [await listener.accept(), await listener.accept()];
+  const [connection] = await Promise.any(
+    connections.map(async (each) => [each, await takeCall(each)] as const),
+  );
+  const header = { streamId: 0, type: RELAY_MESSAGE_TYPE.farewell, flags: 0 };
+  await connection.write(encodeFrame(header, new Uint8Array()));
+  const after = client.call(start, { id: "after" });
+  listener.close();
+  await until("nobody to listen", async () => !await isListening(server));
+  for (const each of connections) each.close();
+  const seen: string[] = [];
+  await using _next = await counting(server, seen);
+  assert.deepEqual([(await before).pid, (await after).pid], [7, 7]);
+  assert.deepEqual(seen, ["start before", "start after"]);
   client[Symbol.dispose]();
   await relay.stop();
 });

@@ -21,6 +21,7 @@ import {
   type FrameSink,
   MAX_DATA_BYTES,
   MESSAGE_TYPE,
+  RELAY_MESSAGE_TYPE,
 } from "./frames.ts";
 import { Outbox, type OutboxLimits } from "./outbox.ts";
 import type { ServiceTable } from "./services.ts";
@@ -59,6 +60,7 @@ export class Connection implements FrameSink {
   readonly #outbox: Outbox;
   #frameTimer: ReturnType<typeof setTimeout> | undefined;
   #refusal: SandboxError | undefined;
+  #hearsFarewell = false;
   #onIdle: (() => void) | undefined;
   #closed = false;
 
@@ -91,6 +93,8 @@ export class Connection implements FrameSink {
       this.#request(frame);
     } else if (frame.type === MESSAGE_TYPE.data) {
       this.#data(frame);
+    } else if (frame.type === RELAY_MESSAGE_TYPE.hello) {
+      this.#hearsFarewell = true;
     }
     // Other types belong to later versions of the protocol and are ignored, as containerd does.
   }
@@ -127,10 +131,17 @@ export class Connection implements FrameSink {
     await promise;
   }
 
-  /** Answers every open call with an error and closes once the answers are written. */
+  /**
+   * Answers every open call with an error and closes once the answers are written. What comes from now
+   * on is not begun: a relay is told so.
+   */
   end(reason: SandboxError): void {
     for (const call of [...this.#calls.values()]) this.#giveUp(call, reason);
     this.#reader.stop();
+    if (this.#hearsFarewell) {
+      const header: FrameHeader = { streamId: 0, type: RELAY_MESSAGE_TYPE.farewell, flags: 0 };
+      this.#outbox.write(encodeFrame(header, new Uint8Array()));
+    }
     this.#outbox.release();
     this.#socket.end();
   }

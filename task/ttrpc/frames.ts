@@ -21,6 +21,13 @@ const FIRST_BUFFER_BYTES = 64 << 10;
 /** Message types. Others may come in later versions of the protocol and are to be ignored. */
 export const MESSAGE_TYPE = { request: 1, response: 2, data: 3 } as const;
 
+/**
+ * Message types of our own, with stream 0 and no data, between a server and a relay of calls: see
+ * sandboxers/host/native/relay.c. `hello` is the relay's, and asks for `farewell`: what was not
+ * answered before that was not begun.
+ */
+export const RELAY_MESSAGE_TYPE = { hello: 0x51, farewell: 0x52 } as const;
+
 /** Flags of requests and data messages. */
 export const FLAG = { remoteClosed: 1, remoteOpen: 2, noData: 4 } as const;
 

@@ -15,6 +15,7 @@ import {
 } from "../testing/forward_server.ts";
 import { RawPeer } from "../testing/raw_peer.ts";
 import { TtrpcClient } from "./client.ts";
+import { RELAY_MESSAGE_TYPE } from "./frames.ts";
 import { TtrpcServer } from "./server.ts";
 
 Deno.test("closing answers open calls with Unavailable and aborts them", async () => {
@@ -60,6 +61,24 @@ Deno.test("closing with grace lets calls end and refuses new ones", async () => 
   gate.resolve();
   await call;
   await closing;
+});
+
+Deno.test("a relay that has said hello gets a farewell behind the last answer, and nobody else", async () => {
+  const { handler, called } = hanging();
+  await using world = await startServer(handler);
+  const { hello } = RELAY_MESSAGE_TYPE;
+  using relay = await RawPeer.connect(world.path);
+  using other = await RawPeer.connect(world.path);
+  relay.frame(0, hello, 0, new Uint8Array());
+  for (const peer of [relay, other]) peer.request(1, REQUEST);
+  await called;
+  await until(() => world.server.openCalls === 2);
+  await world.server.close();
+  await Promise.all([relay.closed, other.closed]);
+  assert.equal((await relay.answer()).streamId, 1);
+  assert.equal((await relay.answer()).streamId, 0);
+  assert.equal((await other.answer()).streamId, 1);
+  await assert.rejects(other.answer(), /closed without an answer/);
 });
 
 Deno.test("closing does not wait for a peer that does not read", async () => {

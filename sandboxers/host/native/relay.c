@@ -4,7 +4,8 @@
  * are sent to the next one; of the others nobody knows whether they were done, so they are answered as
  * unavailable. A sandboxer that leaves in good order says "unavailable" itself before it goes: that
  * answer is held back until it is clear whether it does. It also says so to what it has not begun
- * (RESTARTING below): that can be sent to the next one whatever it is. What is relayed is containerd's
+ * (RESTARTING below): that can be sent to the next one whatever it is. So can what it has not answered
+ * before its farewell, which is its last frame for who has said hello. What is relayed is containerd's
  * and the sandboxer's; no guest has a say in it.
  *
  * Source: containerd/ttrpc PROTOCOL.md (frames), request.proto (requests and responses).
@@ -60,7 +61,8 @@
 /* How often it is looked whether there is still use for it. */
 #define LOOK_MS 1000
 
-enum message_type { REQUEST = 1, RESPONSE = 2 };
+/* The last two are our own, with stream 0 and no data: see RELAY_MESSAGE_TYPE in frames.ts. */
+enum message_type { REQUEST = 1, RESPONSE = 2, HELLO = 0x51, FAREWELL = 0x52 };
 
 /* What becomes of a request whose sandboxer goes away. */
 enum again {
@@ -99,6 +101,7 @@ struct pair {
   uint32_t server_interest;
   unsigned index;   /* among all pairs */
   bool is_waiting;  /* something is to be done without anybody saying so */
+  bool is_left;     /* the sandboxer has said that it takes nothing more */
   bool is_over;     /* it is freed when nobody can mean it any more */
   struct pair *next_over;
   struct buffer from_client;
@@ -329,7 +332,7 @@ static bool take_request(struct pair *pair, const uint8_t *frame, size_t length)
   *request = (struct pending){
       .since_ms = now_ms(),
       .stream = big_endian(frame + 4),
-      .is_sent = pair->server >= 0,
+      .is_sent = pair->server >= 0 && !pair->is_left,
       .length = length,
   };
   memcpy(request->frame, frame, length);
@@ -338,7 +341,7 @@ static bool take_request(struct pair *pair, const uint8_t *frame, size_t length)
   while (*last != NULL) last = &(*last)->next;
   *last = request;
   pair->pending_count++;
-  return pair->server < 0 || append(&pair->to_server, frame, length);
+  return !request->is_sent || append(&pair->to_server, frame, length);
 }
 
 static bool on_client_frames(struct pair *pair) {
@@ -353,12 +356,27 @@ static bool on_client_frames(struct pair *pair) {
   }
 }
 
+/* What was not answered was not begun: it waits for the next sandboxer. */
+static void hear_farewell(struct pair *pair) {
+  pair->is_left = true;
+  for (struct pending *request = pair->pending; request != NULL; request = request->next) {
+    if (!request->is_sent || request->held_ms != 0) continue;
+    request->held_ms = now_ms();
+    request->hold_ms = FAREWELL_HOLD_MS;
+  }
+}
+
 static bool on_server_frames(struct pair *pair) {
   for (;;) {
     size_t length = 0;
     if (!next_frame(&pair->from_server, &length)) return false;
     if (length == 0) return true;
     const uint8_t *frame = pair->from_server.bytes + pair->from_server.start;
+    if (frame[8] == FAREWELL) {
+      hear_farewell(pair);
+      take(&pair->from_server, length);
+      continue;
+    }
     const uint32_t stream = big_endian(frame + 4);
     struct pending **link = &pair->pending;
     while (*link != NULL && (*link)->stream != stream) link = &(*link)->next;
@@ -397,6 +415,7 @@ static bool lose_server(struct pair *pair) {
   take_back(pair);
   if (pair->server >= 0) (void)close(pair->server);
   pair->server = -1;
+  pair->is_left = false;
   empty(&pair->to_server);
   empty(&pair->from_server);
   for (struct pending **link = &pair->pending; *link != NULL;) {
@@ -471,6 +490,8 @@ static bool find_server(struct relay *relay, struct pair *pair) {
   if (fd < 0) return true;
   pair->server = fd;
   pair->server_interest = EPOLLIN;
+  uint8_t hello[HEADER_BYTES] = {[8] = HELLO};
+  if (!append(&pair->to_server, hello, sizeof hello)) return false;
   for (struct pending *request = pair->pending; request != NULL; request = request->next) {
     if (!append(&pair->to_server, request->frame, request->length)) return false;
     request->is_sent = true;
@@ -532,7 +553,7 @@ static void free_over(struct relay *relay) {
 
 /* Whether something is to be done for a pair without anybody saying so. */
 static bool is_waiting(const struct pair *pair) {
-  if (pair->server < 0) return true;
+  if (pair->server < 0 || pair->is_left) return true;
   for (const struct pending *request = pair->pending; request != NULL; request = request->next) {
     if (request->held_ms != 0) return true;
   }
