@@ -66,6 +66,8 @@ test("pods outlive their sandboxer: output, exits, exec and stop go on", async (
     await cat.printed("before\n");
     const pid = await sandboxOf(pod);
 
+    // What asks for the end of an exec while nobody is there begins when it has run for 0.1 s.
+    await pause(500);
     await kill(bed);
     await pause(2_500);
     await bed.sandboxer("quark").start();
