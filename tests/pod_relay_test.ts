@@ -25,6 +25,9 @@ import { TtrpcServer } from "../task/ttrpc/server.ts";
 import { podProcesses } from "./support/pod_processes.ts";
 import { waitFor } from "./support/wait.ts";
 
+/** A frame without data. */
+const HELLO_BYTES = 10;
+
 /** A pod with its relay, and the server that the relay looks for. */
 class World implements AsyncDisposable {
   /** Requests that the servers have got, by method and id, in order. */
@@ -89,7 +92,12 @@ class World implements AsyncDisposable {
     const path = `${this.directory}/task.sock`;
     using listener = Deno.listen({ transport: "unix", path });
     using connection = await listener.accept();
-    assert.ok((await connection.read(new Uint8Array(10)) ?? 0) > 0);
+    // Behind the relay's hello.
+    for (let taken = 0; taken <= HELLO_BYTES;) {
+      const count = await connection.read(new Uint8Array(1000));
+      assert.ok(count !== null, "the relay has closed its connection");
+      taken += count;
+    }
   }
 
   connect(): Promise<TtrpcClient> {

@@ -160,7 +160,10 @@ async function logRate(pod: Pod, blocks: number): Promise<number> {
     await waitFor("a container to write", async () => (await Deno.stat(logPath)).size > 0, limits);
     const begin = performance.now();
     await waitFor("the end of a log", async () => / end\n$/.test(await tail(logPath)), limits);
-    return megabytesPerSecond(blocks, performance.now() - begin);
+    const rate = megabytesPerSecond(blocks, performance.now() - begin);
+    // What ends just then cannot always be removed by force.
+    await container.exited();
+    return rate;
   } finally {
     await container.remove();
     await Deno.remove(logPath).catch(() => undefined);
