@@ -9,7 +9,7 @@ import { SandboxError } from "../sandboxers/lifecycle/errors.ts";
 import { setUp, setupLogPath } from "./setup.ts";
 import { Progress } from "./setup/progress.ts";
 import { planRuns } from "./test_lanes.ts";
-import { closingLine, type Outcome } from "./test_summary.ts";
+import { closingLine, type Outcome, secondAttempts } from "./test_summary.ts";
 
 /** Loaded before the tests. */
 const DEADLINE_MODULE = new URL("./test_deadline.ts", import.meta.url).href;
@@ -84,6 +84,7 @@ if (import.meta.main) {
     Deno.exit(1);
   }
   const outcomes = await runAll(Deno.args);
+  for (const line of secondAttempts(outcomes)) progress.line(line);
   progress.line(closingLine(outcomes));
   Deno.exit(outcomes.find(({ status }) => status !== 0)?.status ?? 0);
 }

@@ -33,10 +33,31 @@ export function closingLine(outcomes: readonly Outcome[]): string {
   return `${passed} passed, ${failed} failed`;
 }
 
-function countsOf({ status, output }: Outcome): { passed: number; failed: number } {
+/** What `deno test` says of a test that it runs once more; without the name where the test printed. */
+const SECOND_ATTEMPT = /^(?:(.*) \.\.\.)?[^\n]*\bretrying \(attempt \d+ failed\) \((.*)\)$/gm;
+
+/**
+ * The tests that failed first and were run once more, whatever became of them then: they need mending.
+ *
+ * @param outcomes How the runs ended.
+ * @returns A line each, with why it failed.
+ */
+export function secondAttempts(outcomes: readonly Outcome[]): string[] {
+  return outcomes.flatMap(({ output }) =>
+    [...plainText(output).matchAll(SECOND_ATTEMPT)].map(([, name, why]) =>
+      `failed at first: ${name?.trim() ?? "(see above)"}: ${why}`
+    )
+  );
+}
+
+/** Without colours. */
+function plainText(output: string): string {
   // deno-lint-ignore no-control-regex -- terminals' colour sequences begin with ESC
-  const plain = output.replace(/\x1b\[[0-9;]*m/g, "");
-  const [, passed = "0", failed = "0"] = [...plain.matchAll(SUMMARY)].at(-1) ?? [];
+  return output.replace(/\x1b\[[0-9;]*m/g, "");
+}
+
+function countsOf({ status, output }: Outcome): { passed: number; failed: number } {
+  const [, passed = "0", failed = "0"] = [...plainText(output).matchAll(SUMMARY)].at(-1) ?? [];
   const failures = status !== 0 && failed === "0" ? "1" : failed;
   return { passed: Number(passed), failed: Number(failures) };
 }

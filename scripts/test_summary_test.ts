@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { closingLine } from "./test_summary.ts";
+import { closingLine, secondAttempts } from "./test_summary.ts";
 
 const line = (status: number, output: string) => closingLine([{ status, output }]);
 
@@ -35,4 +35,16 @@ Deno.test("closingLine() adds up several runs", () => {
   const bad = { status: 1, output: "FAILED | 5 passed | 3 failed (2s)\n" };
   const broken = { status: 1, output: "error: Type checking failed.\n" };
   assert.equal(closingLine([good, bad, broken]), "12 passed, 4 failed");
+});
+
+Deno.test("secondAttempts() names what failed at first, and why", () => {
+  const output = "one ... ok (1ms)\n" +
+    "two: (x) ... \x1b[33mretrying\x1b[0m (attempt 1 failed) (Uncaught Error: first (a))\n" +
+    "two: (x) ... ok (1ms)\n" +
+    "three ...\nits output\n retrying (attempt 1 failed) (Timed out)\n\nok | 2 passed | 0 failed | 1 flaky (373ms)\n";
+  assert.deepEqual(secondAttempts([{ status: 0, output }]), [
+    "failed at first: two: (x): Uncaught Error: first (a)",
+    "failed at first: (see above): Timed out",
+  ]);
+  assert.equal(line(0, output), "2 passed, 0 failed");
 });
