@@ -181,9 +181,14 @@ Deno.test("of what died with the sandboxer, only what can be made twice is made 
   await relay.stop();
 });
 
-/** The first request on a connection. */
-async function takeCall(connection: Deno.Conn): Promise<DataView> {
-  return (await requestsOf(connection).next()).value;
+/** The connections of a relay with one client, and on which of them a call has come. */
+async function takeCall(listener: Deno.Listener) {
+  // The relay has one for each of its clients, of which one says nothing.
+  const connections = [await listener.accept(), await listener.accept()];
+  const [connection, asked] = await Promise.any(connections.map(async (each) => {
+    return [each, (await requestsOf(each).next()).value] as const;
+  }));
+  return { connections, connection, asked };
 }
 
 Deno.test("a sandboxer's last answer counts, and what came too late for it is asked of the next", async () => {
@@ -194,11 +199,7 @@ Deno.test("a sandboxer's last answer counts, and what came too late for it is as
   const listener = Deno.listen({ transport: "unix", path: server });
   using client = await TtrpcClient.connect(relay.socket);
   const first = client.call(start, { id: "first" });
-  // The relay has one for each of its clients, of which one says nothing.
-  const connections = [await listener.accept(), await listener.accept()];
-  const [connection, asked] = await Promise.any(
-    connections.map(async (each) => [each, await takeCall(each)] as const),
-  );
+  const { connections, connection, asked } = await takeCall(listener);
   // The relay hears of the second call, of the answer to the first and of the end at once.
   Deno.kill(relay.identity.pid, "SIGSTOP");
   const second = client.call(start, { id: "second" });
@@ -227,10 +228,7 @@ Deno.test("what was not answered before a sandboxer's farewell is asked of the n
   const listener = Deno.listen({ transport: "unix", path: server });
   using client = await TtrpcClient.connect(relay.socket);
   const before = client.call(start, { id: "before" });
-  const connections = [await listener.accept(), await listener.accept()];
-  const [connection] = await Promise.any(
-    connections.map(async (each) => [each, await takeCall(each)] as const),
-  );
+  const { connections, connection } = await takeCall(listener);
   const header = { streamId: 0, type: RELAY_MESSAGE_TYPE.farewell, flags: 0 };
   await connection.write(encodeFrame(header, new Uint8Array()));
   const after = client.call(start, { id: "after" });
