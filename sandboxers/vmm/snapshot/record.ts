@@ -8,15 +8,11 @@
 
 import { SandboxError } from "../../lifecycle/errors.ts";
 import type { Json, ResourceSpec } from "../../lifecycle/spec.ts";
+import { readSnapshotFile, SNAPSHOT_FILE, writeSnapshotFile } from "../../snapshot_file.ts";
 import { Members } from "../qemu/record.ts";
-
-/** The name of the file. */
-export const RECORD_FILE = "sandbox.json";
 
 /** The version of what is in it. */
 const VERSION = 1;
-/** Largest file that is read, in bytes. */
-const BYTES_MAX = 1 << 20;
 /** Most containers of a snapshot. */
 const CONTAINERS_MAX = 1_000;
 /** Names of images: nothing outside of the directory. */
@@ -74,13 +70,7 @@ export async function writeSnapshotRecord(
   directory: string,
   record: SnapshotRecord,
 ): Promise<void> {
-  const path = `${directory}/${RECORD_FILE}`;
-  const text = JSON.stringify({ version: VERSION, ...record }, undefined, 2);
-  try {
-    await Deno.writeTextFile(path, `${text}\n`, { createNew: true, mode: 0o600 });
-  } catch (error) {
-    throw SandboxError.from(error, `cannot write "${path}"`);
-  }
+  await writeSnapshotFile(directory, { version: VERSION, ...record });
 }
 
 /**
@@ -92,37 +82,19 @@ export async function writeSnapshotRecord(
  */
 export async function readSnapshotRecord(directory: string): Promise<SnapshotRecord> {
   const action = `cannot use the snapshot in "${directory}"`;
-  const path = `${directory}/${RECORD_FILE}`;
-  let text: string;
-  try {
-    const { size } = await Deno.stat(path);
-    if (size > BYTES_MAX) {
-      throw new SandboxError(
-        "FailedPrecondition",
-        `${action}: ${RECORD_FILE} has ${size} bytes, at most ${BYTES_MAX} are expected`,
-      );
-    }
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw SandboxError.from(error, action);
-    throw new SandboxError(
-      "NotFound",
-      `${action}: it has no ${RECORD_FILE}: it is none, or was never finished`,
-      { cause: error },
-    );
-  }
+  const text = await readSnapshotFile(directory, action);
   try {
     return parse(JSON.parse(text));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new SandboxError("FailedPrecondition", `${action}: ${RECORD_FILE}: ${reason}`, {
+    throw new SandboxError("FailedPrecondition", `${action}: ${SNAPSHOT_FILE}: ${reason}`, {
       cause: error,
     });
   }
 }
 
 function parse(value: Json): SnapshotRecord {
-  const root = new Members(value, RECORD_FILE);
+  const root = new Members(value, SNAPSHOT_FILE);
   const version = root.number("version");
   if (version !== VERSION) throw new Error(`version ${version}, expected ${VERSION}`);
   const containers = root.list("containers");

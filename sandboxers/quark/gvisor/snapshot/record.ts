@@ -18,13 +18,9 @@ import {
   stringOf,
   stringsOf,
 } from "../../../oci/json.ts";
-
-/** The name of the file. */
-export const RECORD_FILE = "sandbox.json";
+import { readSnapshotFile, SNAPSHOT_FILE, writeSnapshotFile } from "../../../snapshot_file.ts";
 
 const VERSION = 1;
-/** Largest file that is read, in bytes. */
-const BYTES_MAX = 1 << 20;
 /** Most containers of a snapshot. */
 const CONTAINERS_MAX = 1_000;
 /** Limits that are kept. */
@@ -89,13 +85,7 @@ export async function writeSnapshotRecord(
   directory: string,
   record: SnapshotRecord,
 ): Promise<void> {
-  const path = `${directory}/${RECORD_FILE}`;
-  const text = JSON.stringify({ version: VERSION, kernel: "gvisor", ...record }, undefined, 2);
-  try {
-    await Deno.writeTextFile(path, `${text}\n`, { createNew: true, mode: 0o600 });
-  } catch (error) {
-    throw SandboxError.from(error, `cannot write "${path}"`);
-  }
+  await writeSnapshotFile(directory, { version: VERSION, kernel: "gvisor", ...record });
 }
 
 /**
@@ -107,31 +97,12 @@ export async function writeSnapshotRecord(
  */
 export async function readSnapshotRecord(directory: string): Promise<SnapshotRecord> {
   const action = `cannot use the snapshot in "${directory}"`;
-  const text = await readRecordText(directory, action);
+  const text = await readSnapshotFile(directory, action);
   try {
-    return parse(parseJsonObject(text, RECORD_FILE));
+    return parse(parseJsonObject(text, SNAPSHOT_FILE));
   } catch (error) {
     const { message } = SandboxError.from(error);
     throw new SandboxError("FailedPrecondition", `${action}: ${message}`, { cause: error });
-  }
-}
-
-async function readRecordText(directory: string, action: string): Promise<string> {
-  const path = `${directory}/${RECORD_FILE}`;
-  try {
-    const { size } = await Deno.stat(path);
-    if (size <= BYTES_MAX) return await Deno.readTextFile(path);
-    throw new SandboxError(
-      "FailedPrecondition",
-      `${action}: ${RECORD_FILE} has ${size} bytes, at most ${BYTES_MAX} are expected`,
-    );
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw SandboxError.from(error, action);
-    throw new SandboxError(
-      "NotFound",
-      `${action}: it has no ${RECORD_FILE}: it is none, or was never finished`,
-      { cause: error },
-    );
   }
 }
 
@@ -210,6 +181,6 @@ function bad(name: string, found: Json, expected: string): SandboxError {
   const text = JSON.stringify(found).slice(0, 100);
   return new SandboxError(
     "FailedPrecondition",
-    `${RECORD_FILE}: ${name} is ${text}, expected ${expected}`,
+    `${SNAPSHOT_FILE}: ${name} is ${text}, expected ${expected}`,
   );
 }
